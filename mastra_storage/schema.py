@@ -1,0 +1,204 @@
+"""What keys, orders and indexes each kind of record. The only place that knows.
+
+A `Table` is data: the six of the contract are defined at the end of this module, adapters
+define their own. `Table.row` turns a checked record into the `Row` that backends keep,
+`Table.record_of` turns a row back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Any, TypeAlias, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from mastra_storage.errors import InvalidArgumentError, InvalidRecordError, StorageError
+from mastra_storage.records import (
+    Eval,
+    Message,
+    Record,
+    Resource,
+    Thread,
+    Trace,
+    WorkflowRun,
+    from_microseconds,
+    now,
+    to_microseconds,
+)
+from mastra_storage.validation import check_mapping, check_record, encode
+
+__all__ = [
+    "EVALS",
+    "MESSAGES",
+    "RESOURCES",
+    "TABLES",
+    "THREADS",
+    "TRACES",
+    "WORKFLOW_SNAPSHOT",
+    "Key",
+    "Row",
+    "Table",
+]
+
+Key: TypeAlias = tuple[str, ...]
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """A kind of row: how it is keyed, ordered and indexed.
+
+    - `name`: lower-case letters, digits and `_`, at most 63 characters; `key` and `fields`
+      likewise.
+    - `key`: the names of the parts of a row's key, outermost first. The order of parts
+      matters: a query can ask for all rows whose key starts with given parts.
+    - `fields`: the names of the indexed fields, which queries can filter by.
+    - `ordered`: for which lengths of key prefix rows are listed by time: `(1,)` says "the rows
+      of one first part, in order", `(0,)` the whole table. Backends keep an index for each.
+    - `recent`: whether rows are also listed by the time of their last update.
+    - `record`: the Struct the value decodes to; `None` gives plain mappings.
+
+    An adapter for an agent runtime defines its own, and registers it:
+
+        CHECKPOINTS = Table(name="my_checkpoints", key=("thread_id", "id"), ordered=(1,))
+        storage.register(CHECKPOINTS)
+    """
+
+    name: str
+    key: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    ordered: tuple[int, ...] = (0,)
+    recent: bool = False
+    record: type[Record] | None = None
+
+    def __post_init__(self) -> None:
+        names = [self.name, *self.key, *self.fields]
+        if not self.key or not all(_NAME.fullmatch(name) for name in names):
+            raise InvalidArgumentError(
+                f"table {self.name!r}: a table needs a key, and its name, key parts and fields "
+                f"must match {_NAME.pattern}"
+            )
+        if len(set(self.key)) < len(self.key) or len(set(self.fields)) < len(self.fields):
+            raise InvalidArgumentError(f"table {self.name!r}: a key part or field is named twice")
+        if not all(0 <= length < len(self.key) for length in self.ordered):
+            raise InvalidArgumentError(
+                f"table {self.name!r}: `ordered` takes lengths of prefixes, 0 to {len(self.key) - 1}"
+            )
+
+    def check(self, record: T) -> T:
+        """The record as it can be stored, its times in UTC.
+
+        Raises `InvalidRecordError` naming the field; the record given is not changed.
+        """
+        if self.record is None:
+            if not isinstance(record, Mapping):
+                raise self._not_kept("mapping", record)
+            return cast(T, check_mapping(record, key=self.key, fields=self.fields))
+        if not isinstance(record, self.record):
+            raise self._not_kept(self.record.__name__, record)
+        return cast(T, check_record(record))
+
+    def _not_kept(self, kind: str, record: Any) -> InvalidRecordError:
+        given = type(record).__name__
+        return InvalidRecordError(f"a row of table {self.name!r} is made of a {kind}, not {given}")
+
+    def row(self, record: Any, *, seq: int, version: str) -> Row:
+        """The row that keeps a checked record."""
+        read = record.get if self.record is None else partial(getattr, record)
+        order = to_microseconds(now() if self.record is None else record.created_at)
+        return Row(
+            table=self,
+            key=tuple([read(part) for part in self.key]),
+            value=encode(record),
+            order=order,
+            seq=seq,
+            fields={name: value for name in self.fields if (value := read(name))},
+            updated=to_microseconds(record.updated_at) if self.recent and self.record else order,
+            version=version,
+        )
+
+    def record_of(self, row: Row) -> Any:
+        """The record (or mapping) that `row` keeps, its `updated_at` as touched since."""
+        try:
+            record = _decoder(self.record)(row.value)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise StorageError(
+                f"the row {row.key!r} of table {self.name!r} does not hold a record of that table "
+                f"({exc}); it was written by something else, or damaged"
+            ) from exc
+        if row.touched is not None and row.touched > row.updated:
+            record.updated_at = from_microseconds(row.touched)
+        return record
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """What a backend keeps: a value it never looks into, and what it needs to find it.
+
+    - `value`: the record as JSON, in UTF-8 bytes.
+    - `order`, `seq`: the place of the row among others; microseconds since 1970, and a 63-bit
+      number given at the first save. The full order is `(order, seq, key)`.
+    - `fields`: the indexed fields; one that is not there counts as the empty string.
+    - `updated`: when the record itself says it was last changed, in microseconds.
+    - `touched`: the latest `Touch`, in microseconds; `None` when there was none.
+    - `version`: a token of the write that made this row, unique to that write.
+    - `expires_at`: microseconds since 1970 from which on the row is gone; `None` keeps it.
+    """
+
+    table: Table
+    key: Key
+    value: bytes
+    order: int
+    seq: int
+    fields: Mapping[str, str]
+    updated: int
+    touched: int | None = None
+    version: str = ""
+    expires_at: int | None = None
+
+    @property
+    def recent(self) -> int:
+        """When the row last changed: the later of `updated` and `touched`."""
+        return self.updated if self.touched is None else max(self.updated, self.touched)
+
+    def __repr__(self) -> str:
+        return (
+            f"Row({self.table.name}, {self.key!r}, order={self.order}, seq={self.seq}, "
+            f"version={self.version!r}, {len(self.value)} bytes)"
+        )
+
+
+@cache
+def _decoder(record: type[Record] | None) -> Any:
+    return msgspec.json.Decoder(cast(Any, record or dict[str, Any])).decode
+
+
+THREADS = Table(name="threads", key=("id",), fields=("resource_id",), recent=True, record=Thread)
+MESSAGES = Table(
+    name="messages", key=("thread_id", "id"), fields=("resource_id",), ordered=(1,), record=Message
+)
+WORKFLOW_SNAPSHOT = Table(
+    name="workflow_snapshot",
+    key=("workflow_name", "run_id"),
+    fields=("run_id", "resource_id", "status"),
+    ordered=(0, 1),
+    record=WorkflowRun,
+)
+TRACES = Table(
+    name="traces",
+    key=("id",),
+    fields=("trace_id", "name", "scope", "thread_id", "run_id"),
+    record=Trace,
+)
+EVALS = Table(
+    name="evals", key=("id",), fields=("agent_name", "type", "thread_id", "run_id"), record=Eval
+)
+RESOURCES = Table(name="resources", key=("id",), record=Resource)
+
+TABLES: Mapping[str, Table] = {
+    table.name: table for table in (THREADS, MESSAGES, WORKFLOW_SNAPSHOT, TRACES, EVALS, RESOURCES)
+}

@@ -1,0 +1,83 @@
+"""Live queries: the current value, then the newest after each change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
+
+from mastra_storage.backend import Query, Result
+from mastra_storage.records import Message, Thread, WorkflowRun
+from mastra_storage.schema import MESSAGES, THREADS, WORKFLOW_SNAPSHOT, Row
+from mastra_storage.storage._engine import Engine, operation
+from mastra_storage.storage.workflows import workflow_run_query
+from mastra_storage.validation import count_argument, filter_argument, id_argument
+
+__all__ = ["Live"]
+
+T = TypeVar("T")
+
+
+class Live(Engine):
+    """The live methods of `Storage`.
+
+    Each gives the current value at once and the newest value after each change, until the
+    storage is closed or the caller stops. A slow reader skips values, it never queues them.
+    """
+
+    def watch_messages(
+        self, thread_id: str, *, last: int = 100
+    ) -> AsyncGenerator[list[Message], None]:
+        """The newest `last` messages of a thread, oldest first."""
+        query = Query(
+            table=MESSAGES,
+            prefix=(id_argument(thread_id, "thread_id"),),
+            descending=True,
+            limit=count_argument(last, "last", least=1),
+        )
+        return self._live(query, lambda rows: [MESSAGES.record_of(row) for row in reversed(rows)])
+
+    def watch_thread(self, thread_id: str) -> AsyncGenerator[Thread | None, None]:
+        """A thread; `None` while it is not there."""
+        query = Query(table=THREADS, prefix=(id_argument(thread_id, "thread_id"),), limit=1)
+        return self._live(query, lambda rows: THREADS.record_of(rows[0]) if rows else None)
+
+    def watch_threads(self, resource_id: str) -> AsyncGenerator[list[Thread], None]:
+        """All threads of a resource, newest first."""
+        owner = id_argument(resource_id, "resource_id")
+        query = Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
+        return self._live(query, lambda rows: [THREADS.record_of(row) for row in rows])
+
+    def watch_workflow_run(
+        self, run_id: str, *, workflow_name: str | None = None
+    ) -> AsyncGenerator[WorkflowRun | None, None]:
+        """A workflow run, found as by `get_workflow_run`; `None` while it is not there."""
+        query = workflow_run_query(id_argument(run_id, "run_id"))
+        name = filter_argument(workflow_name, "workflow_name")
+        if name is not None:
+            query = Query(table=WORKFLOW_SNAPSHOT, prefix=(name, run_id), limit=1)
+        return self._live(
+            query, lambda rows: WORKFLOW_SNAPSHOT.record_of(rows[0]) if rows else None
+        )
+
+    async def _live(self, query: Query, build: Callable[[list[Row]], T]) -> AsyncGenerator[T, None]:
+        source = self.backend.watch(query) if self.capabilities.watch else self._poll(query)
+        seen: Any = None
+        async with aclosing(cast(AsyncGenerator[Result, None], source)) as results:
+            async for result in results:
+                state = [(row.key, row.version, row.touched) for row in result.rows]
+                if state != seen:
+                    seen = state
+                    yield build(result.rows)
+
+    async def _poll(self, query: Query) -> AsyncGenerator[Result, None]:
+        """Look again and again, where the backend cannot watch."""
+        interval = self._poll_interval or self.capabilities.poll_interval
+        while self._opened:
+            yield await self._look(query)
+            await asyncio.sleep(interval)
+
+    @operation
+    async def _look(self, query: Query) -> Result:
+        return Result(rows=await self._all(query))
