@@ -87,7 +87,7 @@ class Table(Struct, frozen=True, kw_only=True):
             raise InvalidArgumentError(f"table {self.name!r}: a key part or field is named twice")
         if not all(0 <= length < len(self.key) for length in self.ordered):
             raise InvalidArgumentError(
-                f"table {self.name!r}: `ordered` takes lengths of prefixes, 0 to {len(self.key) - 1}"
+                f"table {self.name!r}: `ordered` takes prefix lengths, 0 to {len(self.key) - 1}"
             )
 
     def check(self, record: T) -> T:

@@ -314,7 +314,7 @@ def _walk(container: Any, depth: int) -> None:
     at: Part = ""
     try:
         if isinstance(container, dict):
-            for at, item in container.items():  # noqa: B007  (the handler reads it)
+            for at, item in container.items():
                 if not isinstance(at, str):
                     raise _NotJsonError(f"has a key of type {type(at).__name__}, not str")
                 if type(item) not in _PLAIN:

@@ -192,8 +192,8 @@ class Engine:
                 if isinstance(op, Put) and len(op.row.value) > limit:
                     raise TooLargeError(
                         f"the record {op.row.key!r} of table {op.row.table.name!r} is "
-                        f"{len(op.row.value):,} bytes of JSON, more than the {limit:,} that {self.backend.name} holds; "
-                        "store large content elsewhere and keep a reference to it"
+                        f"{len(op.row.value):,} bytes of JSON, more than the {limit:,} that "
+                        "this backend holds; keep large content elsewhere and refer to it"
                     )
         await self.backend.write(ops)
         self._log.debug("wrote %d ops", len(ops))
