@@ -1,0 +1,69 @@
+# Everything a developer runs, with nothing but Python >= 3.11 and make.
+#
+#   make demo                      with python3
+#   make test PYTHON=python3.13    with another interpreter; each has its own environment
+
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2] if v >= (3, 11) else "")' 2>/dev/null)
+VENV ?= .venv-$(VERSION)
+BIN := $(VENV)/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all bench lint clean
+
+help: ## this list
+	@echo "make TARGET [PYTHON=python3.13]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp ## keep a conversation in SQLite, read it back, look at it
+	@$(BIN)/mastra-storage demo
+
+test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
+	@$(BIN)/python -m pytest
+
+test-all: ## run the tests on every supported Python of this machine
+	@for python in $$(.ci/pythons); do $(MAKE) --no-print-directory test PYTHON=$$python || exit 1; done
+
+bench: $(VENV)/test.stamp ## measure
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lint: $(VENV)/lint.stamp ## check style, types and the documentation
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@for plugin in $(PLUGINS); do (cd $$plugin && $(abspath $(BIN))/mypy) || exit 1; done
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Documentation built in site/"
+
+clean: ## remove what this file made
+	rm -rf .venv-3.* site dist build
+
+# -- environments: made once, refreshed when what they install changes --------------------------
+
+$(VENV)/pyvenv.cfg:
+	@test -n "$(VERSION)" || { \
+	  echo "$(PYTHON) is not Python 3.11 or newer: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+	  echo "Name one that is, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	  echo "Found here:" $$(.ci/pythons); exit 1; } >&2
+	@echo "Setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
+	@$(BIN)/python -m pip install -qq --editable '.[cli]'
+	@touch $@
+
+# Dependency groups need a newer pip than some Pythons bring along.
+$(VENV)/test.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)/pyvenv.cfg
+	@echo "Installing what the tests need into $(VENV)"
+	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq --group test --editable '.[cli,testing]' $(PLUGINS:%=--editable './%[test]')
+	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp
+	@echo "Installing the linters into $(VENV)"
+	@$(BIN)/python -m pip install -qq --group lint
+	@touch $@
