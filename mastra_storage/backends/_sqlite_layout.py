@@ -1,0 +1,192 @@
+"""How rows lie in SQLite: the tables, their indexes, and the SQL for each verb.
+
+Each `Table` becomes a table `mastra_<name>` with a column for each part of the key and each
+indexed field. What the engine keeps beside them has names with a leading underscore:
+
+    _value    the record, as JSON text           _order, _seq   its place
+    _updated  the record's own updated_at        _touched       the latest touch
+    _version  the write that made it             _expires       when it is gone, or NULL
+"""
+
+# Names in the SQL come from `Table`, which takes none but letters, digits and `_`.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from mastra_storage.backend import Position, Query
+from mastra_storage.schema import TABLES, Key, Row, Table
+
+_PREFIX = "mastra_"
+_BOOKKEEPING = "_value, _order, _seq, _updated, _touched, _version, _expires"
+_ALIVE = "(_expires IS NULL OR _expires > ?)"
+_RECENT = "_recent INTEGER GENERATED ALWAYS AS (max(_updated, coalesce(_touched, _updated)))"
+
+
+class Layout:
+    """The SQL of one table. Made once for each; `layout_of` keeps them."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.name = _PREFIX + table.name
+        self.is_core = TABLES.get(table.name) == table
+        self.fields = [name for name in table.fields if name not in table.key]
+        key = ", ".join(table.key)
+        this = " AND ".join(f"{part} = ?" for part in table.key)
+        columns = ", ".join([*table.key, *self.fields, _BOOKKEEPING])
+        values = ", ".join("?" * (len(table.key) + len(self.fields) + 7))
+        assign = ", ".join(f"{name} = excluded.{name}" for name in self._replaced())
+        insert = f"INSERT INTO {self.name} ({columns}) VALUES ({values})"
+        seq = "CASE WHEN _order = excluded._order THEN _seq ELSE excluded._seq END"
+        touched = (
+            "max(coalesce(_touched, excluded._touched), coalesce(excluded._touched, _touched))"
+        )
+        upsert = f"{insert} ON CONFLICT ({key}) DO UPDATE SET {assign}, _touched = {touched}"
+        self._put = f"{upsert}, _seq = {seq}"
+        self._put_elsewhere = f"{upsert}, _seq = excluded._seq"
+        self.version = f"SELECT _version FROM {self.name} WHERE {this}"
+        self.purge = f"DELETE FROM {self.name} WHERE _expires <= ?"
+        self.delete = f"DELETE FROM {self.name} WHERE {this}"
+        self.touch = f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, 0)) WHERE {this}"
+        self.select = (
+            f"SELECT {columns.replace('_value', 'CAST(_value AS BLOB)', 1)} FROM {self.name}"
+        )
+        self.get = f"{self.select} WHERE {this} AND {_ALIVE}"
+
+    def _replaced(self) -> list[str]:
+        return [*self.fields, "_value", "_order", "_updated", "_version", "_expires"]
+
+    def put(self, keep_place: bool) -> str:
+        """Store a row, whether or not one is there."""
+        return self._put if keep_place else self._put_elsewhere
+
+    def delete_prefix(self, prefix: Key) -> str:
+        where = " AND ".join(f"{part} = ?" for part in self.table.key[: len(prefix)])
+        return f"DELETE FROM {self.name}" + (f" WHERE {where}" if where else "")
+
+    def create(self) -> Iterable[str]:
+        """The statements that make the table and an index for each kind of listing."""
+        key, name = self.table.key, self.name
+        columns = [f"{part} TEXT NOT NULL" for part in key] + [
+            f"{field} TEXT" for field in self.fields
+        ]
+        columns += ["_value TEXT NOT NULL", "_order INTEGER NOT NULL", "_seq INTEGER NOT NULL"]
+        columns += ["_updated INTEGER NOT NULL", "_touched INTEGER", "_version TEXT NOT NULL"]
+        columns += ["_expires INTEGER", *([_RECENT] if self.table.recent else [])]
+        yield f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)}))"
+        times = ["_order", "_recent"] if self.table.recent else ["_order"]
+        for time in times:
+            for length in self.table.ordered:
+                listed = [*key[:length], time, "_seq", *key[length:]]
+                yield f"CREATE INDEX {name}{time}_{length} ON {name} ({', '.join(listed)})"
+            # Without a listing of the whole table, fields only filter within a prefix.
+            for field in self.table.fields if 0 in self.table.ordered else ():
+                listed = [field, time, "_seq", *[part for part in key if part != field]]
+                where = "" if field in key else f" WHERE {field} IS NOT NULL"
+                yield f"CREATE INDEX {name}{time}_{field} ON {name} ({', '.join(listed)}){where}"
+        yield f"CREATE INDEX {name}_expires ON {name} (_expires) WHERE _expires IS NOT NULL"
+
+    def parameters(self, row: Row) -> tuple[Any, ...]:
+        """A row as the parameters of `put`."""
+        return (
+            *row.key,
+            *[row.fields.get(name) or None for name in self.fields],
+            row.value.decode(),
+            row.order,
+            row.seq,
+            row.updated,
+            row.touched,
+            row.version,
+            row.expires_at,
+        )
+
+    def row(self, found: Sequence[Any]) -> Row:
+        """A row from what `select` found."""
+        parts = len(self.table.key)
+        end = parts + len(self.fields)
+        value, order, seq, updated, touched, version, expires_at = found[end:]
+        named = dict(zip(chain(self.table.key, self.fields), found, strict=False))
+        return Row(
+            table=self.table,
+            key=tuple(found[:parts]),
+            value=value,
+            order=order,
+            seq=seq,
+            fields={name: named[name] for name in self.table.fields if named[name]},
+            updated=updated,
+            touched=touched,
+            version=version,
+            expires_at=expires_at,
+        )
+
+    def page(self, query: Query, now: int) -> tuple[str, list[Any]]:
+        """The rows of a query, and one more to tell whether there is more."""
+        conditions, parameters = self._conditions(query)
+        conditions.append(_ALIVE)
+        parameters.append(now)
+        order = self._order(query)
+        if query.after is not None:
+            compare = "<" if query.descending else ">"
+            conditions.append(f"({', '.join(order)}) {compare} ({', '.join('?' * len(order))})")
+            parameters += _place(query, query.after)
+        direction = " DESC" if query.descending else ""
+        ordering = ", ".join(f"{name}{direction}" for name in order)
+        limit = -1 if query.limit is None else query.limit + 1
+        sql = f"{self.select} WHERE {' AND '.join(conditions)} ORDER BY {ordering} LIMIT ? OFFSET ?"
+        return sql, [*parameters, limit, query.offset]
+
+    def count(self, query: Query, now: int) -> tuple[str, list[Any]]:
+        """How many rows match: all by an index alone, less the few that have expired."""
+        conditions, parameters = self._conditions(query)
+        every = f"SELECT count(*) FROM {self.name}"
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        gone = f"{every} WHERE {' AND '.join([*conditions, '_expires <= ?'])}"
+        return f"SELECT ({every}{where}) - ({gone})", [*parameters, *parameters, now]
+
+    def _conditions(self, query: Query) -> tuple[list[str], list[Any]]:
+        conditions = [f"{part} = ?" for part in self.table.key[: len(query.prefix)]]
+        parameters: list[Any] = [*query.prefix]
+        for name, values in query.fields.items():
+            wanted = [value for value in values if value]
+            either = [f"{name} = ?"] if len(wanted) == 1 else []
+            either += [f"{name} IN ({', '.join('?' * len(wanted))})"] if len(wanted) > 1 else []
+            either += [f"{name} IS NULL"] if "" in values else []
+            conditions.append(f"({' OR '.join(either or ['FALSE'])})")
+            parameters += wanted
+        for bound, compare in ((query.since, ">="), (query.until, "<=")):
+            if bound is not None:
+                conditions.append(f"_order {compare} ?")
+                parameters.append(bound)
+        return conditions, parameters
+
+    def _order(self, query: Query) -> list[str]:
+        # Parts that the prefix fixes are left out, so that an index gives the order as it is.
+        rest = list(self.table.key[len(query.prefix) :])
+        if query.order_by == "any":
+            return rest or list(self.table.key)
+        return ["_recent" if query.order_by == "recent" else "_order", "_seq", *rest]
+
+
+def _place(query: Query, position: Position) -> list[Any]:
+    rest = list(position.key[len(query.prefix) :])
+    if query.order_by == "any":
+        return rest or list(position.key)
+    return [position.order, position.seq, *rest]
+
+
+@cache
+def layout_of(table: Table) -> Layout:
+    return Layout(table)
+
+
+def exists(connection: sqlite3.Connection, layout: Layout) -> bool:
+    """Whether the table is there; those of the contract always are."""
+    if layout.is_core:
+        return True
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (layout.name,))
+    return found.fetchone() is not None

@@ -1,0 +1,237 @@
+"""The one thread that writes to a SQLite file, with group commit.
+
+Writes that wait together are committed together, each in a savepoint of its own, so that one
+that fails does not take the others along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from mastra_storage.backend import Delete, Op, Put, Touch
+from mastra_storage.backends._sqlite_errors import mapped
+from mastra_storage.backends._sqlite_layout import Layout, exists, layout_of
+from mastra_storage.errors import ConflictError, NotFoundError, UnavailableError
+from mastra_storage.records import now, to_microseconds
+from mastra_storage.schema import Key, Table
+
+# How many ops are committed together at most, so that no caller waits for too many others.
+_MAX_OPS = 20_000
+
+
+class Job(NamedTuple):
+    """A write that waits, and whom to tell."""
+
+    ops: Sequence[Op]
+    done: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+Outcome = Exception | None
+
+
+class Writer:
+    """Commits writes in a thread of its own, on a connection that nobody else uses."""
+
+    def __init__(self, connection: sqlite3.Connection, patience: float, wake: Callable[[], None]):
+        """`patience`: seconds to wait for a lock; `wake`: called on the loop after a commit."""
+        self._connection = connection
+        self._patience = patience
+        self._wake = wake
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="mastra-storage-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+        """Commit `ops` soon; the future is done when they are safe on disk."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._jobs.put(Job(ops, done, loop))
+        return done
+
+    def stop(self) -> None:
+        """Finish what was submitted, and end the thread. Blocks."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            job = self._jobs.get()
+            jobs: list[Job] = []
+            size = 0
+            while job is not None:
+                jobs.append(job)
+                size += len(job.ops)
+                if size >= _MAX_OPS:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except Empty:
+                    break
+            stopping = job is None
+            if jobs:
+                self._settle(jobs, self._commit(jobs))
+
+    def _settle(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        """Tell everybody who waits, waking each event loop once."""
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Outcome]]] = {}
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            loops.setdefault(job.loop, []).append((job.done, outcome))
+        for loop, results in loops.items():
+            # A loop that was closed meanwhile has nobody left to tell.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, results)
+                if None in outcomes:
+                    loop.call_soon_threadsafe(self._wake)
+
+    def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
+        try:
+            begin(self._connection, self._patience)
+            try:
+                outcomes = [self._apply(job.ops, alone=len(jobs) == 1) for job in jobs]
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except Exception as exc:  # noqa: BLE001  (all of them go to the callers who wait)
+            if len(jobs) == 1:
+                return [mapped(exc)]
+            # One of them broke the whole transaction: find out which, each on its own.
+            return [outcome for job in jobs for outcome in self._commit([job])]
+        return outcomes
+
+    def _apply(self, ops: Sequence[Op], *, alone: bool) -> Outcome:
+        """Carry out one write; if it is `alone`, its failure may end the transaction."""
+        if alone:
+            self._execute(ops)
+            return None
+        self._connection.execute("SAVEPOINT job")
+        try:
+            self._execute(ops)
+        except (ConflictError, NotFoundError) as exc:
+            self._connection.execute("ROLLBACK TO job")
+            return exc
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE job")
+        return None
+
+    def _execute(self, ops: Sequence[Op]) -> None:
+        moment = to_microseconds(now())
+        for table in {id(table): table for table in map(_table_of, ops)}.values():
+            layout = layout_of(table)
+            if exists(self._connection, layout):
+                self._connection.execute(layout.purge, (moment,))
+            elif any(isinstance(op, Put) and op.row.table == table for op in ops):
+                for statement in layout.create():
+                    self._connection.execute(statement)
+        run: list[Put] = []
+        for op in ops:
+            if isinstance(op, Put) and op.if_version is None and _alike(op, run):
+                run.append(op)
+                continue
+            self._put_all(run)
+            if isinstance(op, Put) and op.if_version is None:
+                run = [op]
+            else:
+                run = []
+                self._execute_one(op)
+        self._put_all(run)
+
+    def _put_all(self, puts: Sequence[Put]) -> None:
+        if not puts:
+            return
+        layout = layout_of(puts[0].row.table)
+        rows = [layout.parameters(put.row) for put in puts]
+        self._connection.executemany(layout.put(puts[0].keep_place), rows)
+
+    def _execute_one(self, op: Op) -> None:
+        layout = layout_of(_table_of(op))
+        if isinstance(op, Put):
+            stored = self._version(layout, op.row.key)
+            if stored == op.row.version:
+                return
+            if op.if_version is UNSET and stored is not None:
+                raise ConflictError(
+                    f"there is already a row {op.row.key!r} in {layout.table.name!r}"
+                )
+            if isinstance(op.if_version, str) and stored != op.if_version:
+                raise ConflictError(f"the row {op.row.key!r} of {layout.table.name!r} has changed")
+            self._put_all([op])
+        elif not exists(self._connection, layout):
+            if isinstance(op, Touch) or (isinstance(op, Delete) and op.if_version is not None):
+                raise NotFoundError(f"there is no table {layout.table.name!r} yet")
+        elif isinstance(op, Touch):
+            if self._connection.execute(layout.touch, (op.at, *op.key)).rowcount == 0:
+                raise NotFoundError(f"there is no row {op.key!r} in {layout.table.name!r} to touch")
+        elif isinstance(op, Delete):
+            if op.if_version is not None and self._version(layout, op.key) != op.if_version:
+                raise ConflictError(f"the row {op.key!r} of {layout.table.name!r} has changed")
+            self._connection.execute(layout.delete, op.key)
+        elif op.prefix or layout.is_core:
+            self._connection.execute(layout.delete_prefix(op.prefix), op.prefix)
+        else:
+            self._connection.execute(f"DROP TABLE {layout.name}")
+
+    def _version(self, layout: Layout, key: Key) -> str | None:
+        found = self._connection.execute(layout.version, key).fetchone()
+        return None if found is None else found[0]
+
+
+def begin(connection: sqlite3.Connection, patience: float) -> None:
+    """Take the write lock."""
+    patiently(connection, "BEGIN IMMEDIATE", patience)
+
+
+def patiently(connection: sqlite3.Connection, statement: str, patience: float) -> None:
+    """Execute a statement that needs a lock, trying again for up to `patience` seconds.
+
+    SQLite's own waiting sleeps up to 100 ms at a time and so starves beside a busy writer.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"another process held the database's lock for {patience:g} seconds; "
+                    "let it finish, or give a larger busy_timeout"
+                ) from exc
+            time.sleep(random.uniform(0.0005, 0.005))
+        else:
+            return
+
+
+def _table_of(op: Op) -> Table:
+    return op.row.table if isinstance(op, Put) else op.table
+
+
+def _alike(put: Put, run: Sequence[Put]) -> bool:
+    """Whether `put` can be stored by the same statement as those of `run`."""
+    return not run or (put.row.table is run[0].row.table and put.keep_place == run[0].keep_place)
+
+
+def _resolve(results: Sequence[tuple[asyncio.Future[None], Outcome]]) -> None:
+    for done, outcome in results:
+        if done.done():
+            continue  # its caller was cancelled
+        if outcome is None:
+            done.set_result(None)
+        else:
+            done.set_exception(outcome)
