@@ -1,0 +1,223 @@
+"""How backends and tables are found, and what is said when one is not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import mastra_storage
+from mastra_storage import (
+    InvalidArgumentError,
+    PluginLoadError,
+    PluginNotFoundError,
+    Storage,
+    Table,
+    Thread,
+    UnavailableError,
+    open_storage,
+    plugins,
+    register,
+    url_options,
+)
+from mastra_storage.backends.memory import MemoryBackend
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a distribution as pip would leave it: modules and their metadata on sys.path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(distribution: str, entry_points: str, **modules: str) -> None:
+        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        )
+        (info / "entry_points.txt").write_text(entry_points)
+        for name, source in modules.items():
+            (tmp_path / f"{name}.py").write_text(source)
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def scheme(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A scheme to register, forgotten after the test."""
+    monkeypatch.setattr(plugins, "_registered", {})
+    return "mine"
+
+
+GOOD = "from mastra_storage.backends.memory import MemoryBackend\nclass Good(MemoryBackend): ...\n"
+
+
+def test_an_unknown_scheme_names_the_installed_ones() -> None:
+    with pytest.raises(PluginNotFoundError, match=r"'redis'.*\(installed: .*memory.*sqlite"):
+        open_storage("redis://localhost")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "distribution"),
+    [
+        ("cloudflare", "mastra-storage-cloudflare"),
+        ("convex", "mastra-storage-convex"),
+        ("convex+http", "mastra-storage-convex"),
+    ],
+)
+def test_a_known_scheme_that_is_not_installed_names_the_install_line(
+    scheme: str, distribution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = [e for e in plugins._entries(plugins.BACKENDS_GROUP) if e.name != scheme]
+    monkeypatch.setattr(plugins, "_entries", lambda group: installed)
+    with pytest.raises(PluginNotFoundError) as caught:
+        open_storage(f"{scheme}://somewhere")
+    assert f"pip install {distribution}" in str(caught.value).splitlines()[0]
+
+
+@pytest.mark.parametrize("url", ["agent.db", "", ":memory:", "sqlite:agent.db", None, 7])
+def test_what_is_no_url_is_refused(url: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="://"):
+        open_storage(url)  # type: ignore[arg-type]
+
+
+def test_a_broken_plugin_is_named_and_harms_no_other(install: Install) -> None:
+    install(
+        "acme-store",
+        "[mastra_storage.backends]\nacme = acme_store:Acme\n",
+        acme_store="import a_module_nobody_has\n",
+    )
+    with pytest.raises(PluginLoadError) as caught:
+        open_storage("acme://x")
+    message = str(caught.value)
+    assert "acme-store 1.2" in message
+    assert "acme_store:Acme" in message
+    assert "a_module_nobody_has" in message
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert isinstance(open_storage("memory://"), Storage)
+    assert plugins.schemes()["acme"] == "acme-store 1.2"
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+        ("def broken(:\n", "SyntaxError"),
+        ("Other = 1\n", "AttributeError"),
+    ],
+)
+def test_the_cause_is_told_whatever_it_is(install: Install, source: str, cause: str) -> None:
+    install("acme", "[mastra_storage.backends]\nacme = acme_b:Acme\n", acme_b=source)
+    with pytest.raises(PluginLoadError, match=cause):
+        open_storage("acme://x")
+
+
+async def test_an_installed_backend_is_found_and_imported_late(install: Install) -> None:
+    install("good", "[mastra_storage.backends]\ngood = good_b:Good\n", good_b=GOOD)
+    open_storage("memory://")
+    assert plugins.schemes()["good"] == "good 1.2"
+    assert "good_b" not in sys.modules
+    async with open_storage("GOOD://x") as storage:
+        assert "good_b" in sys.modules
+        assert type(storage.backend).__name__ == "Good"
+        await storage.save_thread(Thread(id="t1", resource_id="r1"))
+
+
+def test_a_registered_backend_comes_before_an_installed_one(install: Install, scheme: str) -> None:
+    install("good", f"[mastra_storage.backends]\n{scheme} = good_b:Good\n", good_b=GOOD)
+
+    class Own(MemoryBackend):
+        pass
+
+    register(scheme.upper(), Own)
+    assert type(open_storage(f"{scheme}://").backend) is Own
+    assert plugins.schemes()[scheme] == "registered in this process"
+    assert "good_b" not in sys.modules
+
+
+@pytest.mark.parametrize("bad", ["", "no/slash", "1st", "a b", "é", None])
+def test_a_name_that_cannot_be_a_scheme_is_refused(bad: object, scheme: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="scheme"):
+        register(bad, MemoryBackend)  # type: ignore[arg-type]
+
+
+async def test_open_storage_raises_at_the_call_and_does_no_io(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 'agent.db'}")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    with pytest.raises(UnavailableError, match="async with"):
+        await storage.get_thread_by_id("t1")
+
+
+def test_an_unknown_option_is_refused_at_the_call() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"memory://.*'colour'"):
+        open_storage("memory://", colour="red")
+    with pytest.raises(InvalidArgumentError, match=r"memory://.*'colour'"):
+        open_storage("memory://?colour=red")
+
+
+def test_url_options_merges_and_checks() -> None:
+    allowed = ("timeout", "prefix")
+    assert url_options("x://h?timeout=3&prefix=", {}, allowed=allowed) == {
+        "timeout": "3",
+        "prefix": "",
+    }
+    assert url_options("x://h?timeout=3", {"timeout": 5}, allowed=allowed) == {"timeout": 5}
+    assert url_options("x://h?prefix=a%2Fb", {}, allowed=allowed) == {"prefix": "a/b"}
+    with pytest.raises(InvalidArgumentError, match="twice"):
+        url_options("x://h?timeout=3&timeout=4", {}, allowed=allowed)
+    with pytest.raises(InvalidArgumentError, match="the options are: prefix, timeout"):
+        url_options("x://h", {"retries": 1}, allowed=allowed)
+
+
+SECRET = "tok-5f1c9"  # never to be seen again
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{SECRET}@host/0",
+        f"cloudflare://account?api_token={SECRET}",
+        f"memory://user:{SECRET}@host?colour={SECRET}",
+        f"memory://?a={SECRET}&a={SECRET}",
+        f"{SECRET}",
+        f"https:{SECRET}",
+    ],
+)
+def test_no_message_repeats_a_secret_of_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [e for e in plugins._entries(plugins.BACKENDS_GROUP) if e.name in ("memory", "sqlite")]
+    monkeypatch.setattr(plugins, "_entries", lambda group: own)
+    with pytest.raises(mastra_storage.StorageError) as caught:
+        open_storage(url, api_token=SECRET)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET not in str(error)
+        assert SECRET not in repr(error)
+        error = error.__cause__
+
+
+def test_tables_of_adapters_are_found(install: Install) -> None:
+    install(
+        "adapter",
+        "[mastra_storage.tables]\nnotes = adapter_t:NOTES\n",
+        adapter_t=(
+            "from mastra_storage import Table\n"
+            "NOTES = Table(name='adapter_notes', key=('id',), fields=('kind',))\n"
+        ),
+    )
+    tables = plugins.load_tables()
+    assert tables["adapter_notes"] == Table(name="adapter_notes", key=("id",), fields=("kind",))
+    assert set(mastra_storage.TABLES) < set(tables)
+
+
+def test_what_is_no_table_is_refused(install: Install) -> None:
+    install("adapter", "[mastra_storage.tables]\nnotes = adapter_t:X\n", adapter_t="X = 3\n")
+    with pytest.raises(PluginLoadError, match=r"'notes' of adapter 1\.2 is not a Table but int"):
+        plugins.load_tables()
