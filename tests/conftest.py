@@ -15,5 +15,7 @@ def blockbuster() -> Iterator[BlockBuster]:
     ) as blockbuster:
         for function in blockbuster.functions.values():
             # Finding and importing a backend reads files, once, before the storage is open.
-            function.can_block_in("mastra_storage/plugins.py", {"_entries", "_load"})
+            function.can_block_in(
+                "mastra_storage/plugins.py", {"_distribution", "_entries", "_load"}
+            )
         yield blockbuster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,7 +150,7 @@ def test_a_name_that_cannot_be_a_scheme_is_refused(bad: object, scheme: str) -> 
 
 async def test_open_storage_raises_at_the_call_and_does_no_io(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 'agent.db'}")
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(UnavailableError, match="async with"):
         await storage.get_thread_by_id("t1")
 
