@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from typing import Any
 
@@ -42,7 +42,8 @@ def decode_cursor(cursor: Any, mark: str) -> tuple[int, Position]:
     if not isinstance(cursor, str):
         raise InvalidArgumentError(f"cursor must be a str or None, not {type(cursor).__name__}")
     try:
-        raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        raw = b64decode(padded, altchars=b"-_", validate=True)
         check, payload = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
         if check != _check(payload):
             raise ValueError("the check does not match")

@@ -136,7 +136,7 @@ class Table(Struct, frozen=True, kw_only=True):
         return record
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class Row(Struct, frozen=True):
     """What a backend keeps: a value it never looks into, and what it needs to find it.
 
     - `value`: the record as JSON, in UTF-8 bytes.

@@ -171,6 +171,13 @@ def count_argument(value: Any, name: str, *, least: int = 0) -> int:
     return value
 
 
+def list_argument(values: Any, name: str) -> list[Any]:
+    """Several things, not one."""
+    if isinstance(values, (str, bytes, Mapping, Struct)) or not isinstance(values, Iterable):
+        raise InvalidArgumentError(f"{name} must be a list, not one {type(values).__name__}")
+    return list(values)
+
+
 def object_argument(value: Any, name: str) -> dict[str, Any] | None:
     """A filter by members of a free-form object; `None` and `{}` are no filter."""
     try:

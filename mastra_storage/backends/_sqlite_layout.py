@@ -16,7 +16,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any
 
 from mastra_storage.backend import Position, Query
@@ -24,6 +23,7 @@ from mastra_storage.schema import TABLES, Key, Row, Table
 
 _PREFIX = "mastra_"
 _BOOKKEEPING = "_value, _order, _seq, _updated, _touched, _version, _expires"
+_NEVER = -(2**63)
 _ALIVE = "(_expires IS NULL OR _expires > ?)"
 _RECENT = "_recent INTEGER GENERATED ALWAYS AS (max(_updated, coalesce(_touched, _updated)))"
 
@@ -36,10 +36,13 @@ class Layout:
         self.name = _PREFIX + table.name
         self.is_core = TABLES.get(table.name) == table
         self.fields = [name for name in table.fields if name not in table.key]
+        named = [*table.key, *self.fields]
+        self._bookkeeping = len(named)
+        self._field_places = [(name, named.index(name)) for name in table.fields]
         key = ", ".join(table.key)
         this = " AND ".join(f"{part} = ?" for part in table.key)
-        columns = ", ".join([*table.key, *self.fields, _BOOKKEEPING])
-        values = ", ".join("?" * (len(table.key) + len(self.fields) + 7))
+        columns = ", ".join([*named, _BOOKKEEPING])
+        values = ", ".join("?" * (len(named) + 7))
         assign = ", ".join(f"{name} = excluded.{name}" for name in self._replaced())
         insert = f"INSERT INTO {self.name} ({columns}) VALUES ({values})"
         seq = "CASE WHEN _order = excluded._order THEN _seq ELSE excluded._seq END"
@@ -52,7 +55,9 @@ class Layout:
         self.version = f"SELECT _version FROM {self.name} WHERE {this}"
         self.purge = f"DELETE FROM {self.name} WHERE _expires <= ?"
         self.delete = f"DELETE FROM {self.name} WHERE {this}"
-        self.touch = f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, 0)) WHERE {this}"
+        self.touch = (
+            f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, {_NEVER})) WHERE {this}"
+        )
         self.select = (
             f"SELECT {columns.replace('_value', 'CAST(_value AS BLOB)', 1)} FROM {self.name}"
         )
@@ -107,21 +112,16 @@ class Layout:
 
     def row(self, found: Sequence[Any]) -> Row:
         """A row from what `select` found."""
-        parts = len(self.table.key)
-        end = parts + len(self.fields)
-        value, order, seq, updated, touched, version, expires_at = found[end:]
-        named = dict(zip(chain(self.table.key, self.fields), found, strict=False))
+        # By position and without a copy of `found`: long threads spend most of their time here.
+        start = self._bookkeeping
         return Row(
-            table=self.table,
-            key=tuple(found[:parts]),
-            value=value,
-            order=order,
-            seq=seq,
-            fields={name: named[name] for name in self.table.fields if named[name]},
-            updated=updated,
-            touched=touched,
-            version=version,
-            expires_at=expires_at,
+            self.table,
+            tuple(found[: len(self.table.key)]),
+            found[start],
+            found[start + 1],
+            found[start + 2],
+            {name: value for name, at in self._field_places if (value := found[at])},
+            *found[start + 3 :],
         )
 
     def page(self, query: Query, now: int) -> tuple[str, list[Any]]:

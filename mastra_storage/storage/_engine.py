@@ -36,7 +36,12 @@ from mastra_storage.errors import (
 )
 from mastra_storage.records import Page, now, to_microseconds
 from mastra_storage.schema import TABLES, Key, Row, Table
-from mastra_storage.validation import count_argument, filter_argument, time_argument
+from mastra_storage.validation import (
+    count_argument,
+    filter_argument,
+    list_argument,
+    time_argument,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,24 +60,26 @@ def operation(
     method: Callable[Concatenate[S, P], Awaitable[T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """Mark a public method: errors and log lines get its name and the backend's."""
-    name = method.__name__
+    name = method.__name__.lstrip("_")
 
     @wraps(method)
     async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.perf_counter()
+        outcome = "cancelled"
         try:
-            if not self._opened:
-                raise UnavailableError(
-                    "the storage is not open; use it inside `async with`", retryable=False
-                )
-            return await method(self, *args, **kwargs)
+            self._check_open()
+            result = await method(self, *args, **kwargs)
         except StorageError as exc:
-            exc.backend = exc.backend or self.backend.name
-            exc.operation = exc.operation or name
+            outcome = type(exc).__name__
+            self._located(exc, name)
             raise
+        else:
+            outcome = "ok"
+            return result
         finally:
             if self._log.isEnabledFor(logging.DEBUG):
-                self._log.debug("%s took %.2f ms", name, (time.perf_counter() - started) * 1e3)
+                milliseconds = (time.perf_counter() - started) * 1e3
+                self._log.debug("%s: %s, %.2f ms", name, outcome, milliseconds)
 
     return run
 
@@ -92,10 +99,8 @@ async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
 class Engine:
     """The part of `Storage` that is not about one kind of record."""
 
-    def __init__(self, backend: Backend, *, poll_interval: float | None = None) -> None:
-        """`poll_interval`: seconds between looks where `watch_*` polls; default: the backend's."""
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self._poll_interval = poll_interval
         self._tables: dict[str, Table] = dict(TABLES)
         self._opened = False
         self._changing: dict[tuple[str, Key], tuple[asyncio.Lock, int]] = {}
@@ -117,16 +122,13 @@ class Engine:
     async def open(self) -> None:
         """Open the backend. `async with` does it."""
         if self._opened:
-            raise InvalidArgumentError(
-                "the storage is already open", backend=self.backend.name, operation="open"
-            )
+            raise self._located(InvalidArgumentError("the storage is already open"), "open")
         try:
             await self.backend.open()
         except BaseException as exc:
-            if isinstance(exc, StorageError):
-                exc.backend = exc.backend or self.backend.name
-                exc.operation = exc.operation or "open"
             await self.backend.close()
+            if isinstance(exc, StorageError):
+                self._located(exc, "open")
             raise
         self._opened = True
 
@@ -157,6 +159,18 @@ class Engine:
                 f"there is already another table {table.name!r}", backend=self.backend.name
             )
 
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise UnavailableError(
+                "the storage is not open; use it inside `async with`", retryable=False
+            )
+
+    def _located(self, error: StorageError, operation: str) -> StorageError:
+        """The error, with what its raiser did not know."""
+        error.backend = error.backend or self.backend.name
+        error.operation = error.operation or operation
+        return error
+
     # -- writing -----------------------------------------------------------------------------
 
     def _seqs(self, count: int) -> range:
@@ -172,7 +186,7 @@ class Engine:
 
     def _rows(self, table: Table, records: Iterable[T]) -> tuple[list[T], list[Row]]:
         """Records that are saved together, checked, and the rows that keep them."""
-        records = list(records)
+        records = list_argument(records, "records")
         version = self._version()
         rows = []
         for position, seq in enumerate(self._seqs(len(records))):
@@ -196,7 +210,9 @@ class Engine:
                         "this backend holds; keep large content elsewhere and refer to it"
                     )
         await self.backend.write(ops)
-        self._log.debug("wrote %d ops", len(ops))
+        if self._log.isEnabledFor(logging.DEBUG):
+            tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
+            self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
 
     async def _save(self, table: Table, records: Iterable[T]) -> list[T]:
         """Store records in place of those with their keys; gives them as stored."""
@@ -242,6 +258,7 @@ class Engine:
                     raise
                 await asyncio.sleep(random.uniform(0, min(1.0, 0.005 * 2**attempt)))
                 attempt += 1
+                self._log.debug("another store was first; attempt %d", attempt)
             else:
                 return result
 

@@ -8,9 +8,10 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from mastra_storage.backend import Query, Result
+from mastra_storage.errors import StorageError
 from mastra_storage.records import Message, Thread, WorkflowRun
 from mastra_storage.schema import MESSAGES, THREADS, WORKFLOW_SNAPSHOT, Row
-from mastra_storage.storage._engine import Engine, operation
+from mastra_storage.storage._engine import Engine
 from mastra_storage.storage.workflows import workflow_run_query
 from mastra_storage.validation import count_argument, filter_argument, id_argument
 
@@ -62,22 +63,22 @@ class Live(Engine):
         )
 
     async def _live(self, query: Query, build: Callable[[list[Row]], T]) -> AsyncGenerator[T, None]:
-        source = self.backend.watch(query) if self.capabilities.watch else self._poll(query)
         seen: Any = None
-        async with aclosing(cast(AsyncGenerator[Result, None], source)) as results:
-            async for result in results:
-                state = [(row.key, row.version, row.touched) for row in result.rows]
-                if state != seen:
-                    seen = state
-                    yield build(result.rows)
+        try:
+            self._check_open()
+            source = self.backend.watch(query) if self.capabilities.watch else self._poll(query)
+            async with aclosing(cast(AsyncGenerator[Result, None], source)) as results:
+                async for result in results:
+                    state = [(row.key, row.version, row.touched) for row in result.rows]
+                    if state != seen:
+                        seen = state
+                        yield build(result.rows)
+        except StorageError as exc:
+            self._located(exc, "watch")
+            raise
 
     async def _poll(self, query: Query) -> AsyncGenerator[Result, None]:
         """Look again and again, where the backend cannot watch."""
-        interval = self._poll_interval or self.capabilities.poll_interval
         while self._opened:
-            yield await self._look(query)
-            await asyncio.sleep(interval)
-
-    @operation
-    async def _look(self, query: Query) -> Result:
-        return Result(rows=await self._all(query))
+            yield Result(rows=await self._all(query))
+            await asyncio.sleep(self.capabilities.poll_interval)

@@ -21,6 +21,7 @@ from mastra_storage.validation import (
     count_argument,
     filter_argument,
     id_argument,
+    list_argument,
 )
 
 __all__ = ["Messages"]
@@ -78,7 +79,7 @@ class Messages(Engine):
         query = self._messages_query(thread_id, resource_id, from_date, to_date)
         if last is not None:
             query = structs.replace(query, limit=count_argument(last, "last"), descending=True)
-        windows = [_checked_include(item, thread_id) for item in include]
+        windows = [_checked_include(item, thread_id) for item in list_argument(include, "include")]
         if resource_id is None and not windows:
             rows = await self._all(query)
             if query.descending:
@@ -133,7 +134,7 @@ class Messages(Engine):
         )
         size = count_argument(batch_size, "batch_size", least=1)
         while True:
-            rows, end = await self._batch(query, size)
+            rows, end = await self._iter_messages(query, size)
             for row in rows:
                 yield MESSAGES.record_of(row)
             if end is None:
@@ -141,7 +142,7 @@ class Messages(Engine):
             query = structs.replace(query, after=end)
 
     @operation
-    async def _batch(self, query: Query, size: int) -> tuple[list[Row], Position | None]:
+    async def _iter_messages(self, query: Query, size: int) -> tuple[list[Row], Position | None]:
         rows, _, end = await self._find(query, size)
         return rows, end
 
@@ -165,7 +166,7 @@ class Messages(Engine):
         """
         thread_id = id_argument(thread_id, "thread_id")
         changes: dict[str, dict[str, Any]] = {}
-        for update in updates:
+        for update in list_argument(updates, "updates"):
             _add_changes(changes, update)
         keys = [(thread_id, message_id) for message_id in changes]
         keys += [
@@ -333,6 +334,4 @@ def _add_changes(changes: dict[str, dict[str, Any]], update: MessageUpdate) -> N
 
 def _keys(thread_id: str, ids: Sequence[str]) -> list[Key]:
     thread_id = id_argument(thread_id, "thread_id")
-    if isinstance(ids, str):
-        raise InvalidArgumentError("ids must be a list of ids, not one str")
-    return [(thread_id, id_argument(message_id, "ids")) for message_id in ids]
+    return [(thread_id, id_argument(message_id, "ids")) for message_id in list_argument(ids, "ids")]

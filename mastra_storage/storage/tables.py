@@ -9,7 +9,7 @@ from mastra_storage.backend import DeletePrefix
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.schema import Table
 from mastra_storage.storage._engine import Engine, operation
-from mastra_storage.validation import check_id, record_from
+from mastra_storage.validation import check_id, list_argument, record_from
 
 __all__ = ["Tables"]
 
@@ -38,7 +38,7 @@ class Tables(Engine):
         if kind is not None:
             records = [
                 record_from(kind, record) if isinstance(record, Mapping) else record
-                for record in records
+                for record in list_argument(records, "records")
             ]
         await self._save(table, records)
 
