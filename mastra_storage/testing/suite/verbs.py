@@ -1,0 +1,223 @@
+"""The verbs that write and get, one by one: Put, Touch, Delete, DeletePrefix, expiry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from msgspec import structs
+
+from mastra_storage.backend import ABSENT, Backend, Delete, DeletePrefix, Op, Put, Query, Touch
+from mastra_storage.errors import ConflictError, NotFoundError
+from mastra_storage.records import now, to_microseconds
+from mastra_storage.schema import Table
+from mastra_storage.testing.suite._base import Base, require
+from mastra_storage.testing.suite._build import ODD_IDS, ROWS, micros, names, put, row, stored
+
+OTHER = structs.replace(ROWS, name="kit_others")
+
+
+async def everything(backend: Backend, table: Table = ROWS) -> list[str]:
+    """The ids of all rows of a table, oldest first."""
+    return names((await backend.query(Query(table=table))).rows)
+
+
+async def refused(backend: Backend, error: type[Exception], *ops: Op) -> None:
+    with pytest.raises(error):
+        await backend.write(ops)
+
+
+class VerbTests(Base):
+    async def test_a_row_comes_back_as_it_was_put(self, backend: Backend) -> None:
+        whole = row(
+            id="whole",
+            order=-1e9,
+            seq=2**63 - 1,
+            value='{"clé":"🧵\\u0000"}'.encode(),
+            fields={"color": "réd", "owner": "me"},
+            updated=micros(5),
+            touched=micros(7),
+            expires_at=to_microseconds(now()) + 10**12,
+        )
+        bare = row(id="bare")
+        await put(backend, whole, bare)
+        assert await backend.get(ROWS, [whole.key, bare.key]) == [whole, bare]
+        found = (await backend.query(Query(table=ROWS))).rows
+        assert found == [whole, bare]
+
+    async def test_values_are_kept_byte_for_byte(self, backend: Backend) -> None:
+        value = b'{ "b":1.0,"a":1e2 , "a2":10000000000000000000000000000000}'
+        await put(backend, row(value=value))
+        assert (await stored(backend, ROWS, "box", "a")).value == value
+
+    async def test_get_gives_rows_in_the_order_asked(self, backend: Backend) -> None:
+        await put(backend, row(id="1"), row(id="2"))
+        found = await backend.get(
+            ROWS, [("box", "2"), ("box", "3"), ("other", "1"), ("box", "1"), ("box", "2")]
+        )
+        assert [r and r.key[1] for r in found] == ["2", None, None, "1", "2"]
+        assert await backend.get(ROWS, []) == []
+        assert await backend.get(OTHER, [("box", "1")]) == [None]
+
+    async def test_keys_may_have_any_text_and_empty_parts(self, backend: Backend) -> None:
+        keys = [*[("box", id) for id in ODD_IDS], *[(id, "x") for id in ODD_IDS], ("", "")]
+        keys += [("a", "b:c"), ("a:b", "c"), ("", "a"), ("a", "")]
+        rows = [row(*key, order=n) for n, key in enumerate(dict.fromkeys(keys))]
+        await put(backend, *rows)
+        assert await backend.get(ROWS, [r.key for r in rows]) == rows
+        assert (await backend.query(Query(table=ROWS))).rows == rows
+        inside = (await backend.query(Query(table=ROWS, prefix=("",)))).rows
+        assert {r.key for r in inside} == {("", ""), ("", "a")}
+
+    async def test_put_replaces_a_row_whole(self, backend: Backend) -> None:
+        await put(backend, row(value=b'{"a":1}', fields={"color": "red"}))
+        new = row(value=b'{"b":2}', order=1, seq=9, fields={"owner": "me"})
+        await put(backend, new)
+        assert await stored(backend, ROWS, "box", "a") == new
+        assert (await backend.query(Query(table=ROWS, count=True))).total == 1
+        red = Query(table=ROWS, fields={"color": ("red",)})
+        assert (await backend.query(red)).rows == []
+
+    async def test_a_row_of_the_same_order_keeps_its_place(self, backend: Backend) -> None:
+        await put(backend, row(id="a", seq=5), row(id="b", seq=6))
+        await put(backend, row(id="a", seq=50))
+        assert (await stored(backend, ROWS, "box", "a")).seq == 5
+        assert await everything(backend) == ["a", "b"]
+        await backend.write([Put(row(id="a", seq=51), keep_place=False)])
+        assert await everything(backend) == ["b", "a"]
+        await put(backend, row(id="a", seq=52, order=-1))
+        assert (await stored(backend, ROWS, "box", "a")).seq == 52
+        assert await everything(backend) == ["a", "b"]
+
+    async def test_touch_raises_and_never_lowers(self, backend: Backend) -> None:
+        before = row(value=b'{"v":1}')
+        await put(backend, before)
+        for at, expected in (
+            (micros(5), micros(5)),
+            (micros(3), micros(5)),
+            (micros(9), micros(9)),
+        ):
+            await backend.write([Touch(ROWS, before.key, at)])
+            found = await stored(backend, ROWS, *before.key)
+            assert found == structs.replace(before, touched=expected)
+
+    async def test_put_keeps_the_later_touch(self, backend: Backend) -> None:
+        await put(backend, row(touched=micros(5)))
+        for given, expected in ((None, 5), (3, 5), (8, 8)):
+            await put(backend, row(touched=None if given is None else micros(given)))
+            assert (await stored(backend, ROWS, "box", "a")).touched == micros(expected)
+
+    async def test_touching_nothing_fails_before_anything_happens(self, backend: Backend) -> None:
+        await put(backend, row(id="a"))
+        nobody = Touch(ROWS, ("box", "nobody"), micros())
+        await refused(backend, NotFoundError, nobody)
+        await refused(backend, NotFoundError, Put(row(id="b")), nobody)
+        await refused(backend, NotFoundError, Delete(ROWS, ("box", "a")), nobody)
+        await refused(backend, NotFoundError, DeletePrefix(ROWS, ("box",)), nobody)
+        assert await everything(backend) == ["a"]
+
+    async def test_delete_removes_a_row_and_minds_no_other(self, backend: Backend) -> None:
+        await put(backend, row(id="a"), row(id="b"), row(id="a", table=OTHER))
+        await backend.write([Delete(ROWS, ("box", "a")), Delete(ROWS, ("box", "nobody"))])
+        assert await everything(backend) == ["b"]
+        assert await everything(backend, OTHER) == ["a"]
+        assert await backend.get(ROWS, [("box", "a")]) == [None]
+
+    async def test_delete_prefix_takes_whole_parts(self, backend: Backend) -> None:
+        boxes = ("a", "a:b", "ab", "a/b", "", "A")
+        for table in (ROWS, OTHER):
+            await put(backend, *[row(box, id, table=table) for box in boxes for id in "xy"])
+
+        async def left() -> set[str]:
+            return {r.key[0] for r in (await backend.query(Query(table=ROWS))).rows}
+
+        await backend.write([DeletePrefix(ROWS, ("a",))])
+        assert await left() == {"a:b", "ab", "a/b", "", "A"}
+        await backend.write([DeletePrefix(ROWS, ("nobody",)), DeletePrefix(ROWS, ("",))])
+        assert await left() == {"a:b", "ab", "a/b", "A"}
+        await backend.write([DeletePrefix(ROWS, ("ab", "x"))])
+        assert await backend.get(ROWS, [("ab", "x"), ("ab", "y")]) != [None, None]
+        await backend.write([DeletePrefix(ROWS, ())])
+        assert await left() == set()
+        assert len(await everything(backend, OTHER)) == 2 * len(boxes)
+
+    async def test_ops_of_one_write_happen_in_order(self, backend: Backend) -> None:
+        await put(backend, row(id="old"))
+        first, second = row(id="a", value=b'{"n":1}'), row(id="a", value=b'{"n":2}', seq=3)
+        ops: Sequence[Op] = [
+            DeletePrefix(ROWS, ("box",)),
+            Put(first),
+            Touch(ROWS, ("box", "a"), micros(4)),
+            Put(second),
+        ]
+        await backend.write(ops)
+        assert await everything(backend) == ["a"]
+        found = await stored(backend, ROWS, "box", "a")
+        assert (found.value, found.touched, found.seq) == (b'{"n":2}', micros(4), first.seq)
+
+    async def test_an_empty_write_is_fine(self, backend: Backend) -> None:
+        await backend.write([])
+
+    async def test_absent_stores_only_a_first_row(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first = row(value=b'{"n":1}')
+        await backend.write([Put(first, ABSENT)])
+        await refused(backend, ConflictError, Put(row(), ABSENT))
+        assert await stored(backend, ROWS, "box", "a") == first
+        await backend.write([Delete(ROWS, first.key)])
+        await backend.write([Put(row(), ABSENT)])
+
+    async def test_a_version_stores_only_over_that_version(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first, second = row(value=b'{"n":1}'), row(value=b'{"n":2}')
+        await refused(backend, ConflictError, Put(second, first.version))
+        await put(backend, first)
+        await backend.write([Put(second, first.version)])
+        await refused(backend, ConflictError, Put(row(), first.version))
+        await refused(backend, ConflictError, Delete(ROWS, first.key, first.version))
+        assert await stored(backend, ROWS, "box", "a") == second
+        await backend.write([Delete(ROWS, first.key, second.version)])
+        await refused(backend, ConflictError, Delete(ROWS, first.key, second.version))
+
+    async def test_a_touch_does_not_change_the_version(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first = row()
+        await put(backend, first)
+        await backend.write([Touch(ROWS, first.key, micros(3))])
+        await backend.write([Put(row(), first.version)])
+        assert (await stored(backend, ROWS, "box", "a")).touched == micros(3)
+
+    async def test_a_repeated_write_that_had_succeeded_succeeds(self, backend: Backend) -> None:
+        first = row(value=b'{"n":1}')
+        second = row(value=b'{"n":2}')
+        for _ in range(2):
+            await backend.write([Put(first, ABSENT)])
+        for _ in range(2):
+            await backend.write([Put(second, first.version)])
+        assert await stored(backend, ROWS, "box", "a") == second
+
+    async def test_expired_rows_are_not_there(self, backend: Backend) -> None:
+        past, future = to_microseconds(now()) - 1, to_microseconds(now()) + 10**10
+        await put(backend, row(id="gone", expires_at=past), row(id="here", expires_at=future))
+        assert await backend.get(ROWS, [("box", "gone")]) == [None]
+        found = await backend.query(Query(table=ROWS, count=True))
+        assert (names(found.rows), found.total) == (["here"], 1)
+        found = await backend.query(Query(table=ROWS, prefix=("box",), limit=2, count=True))
+        assert (names(found.rows), found.total, found.cursor) == (["here"], 1, None)
+        await refused(backend, NotFoundError, Touch(ROWS, ("box", "gone"), micros()))
+        new = row(id="gone")
+        await backend.write([Put(new, ABSENT)])
+        assert await stored(backend, ROWS, "box", "gone") == new
+
+    async def test_tables_names_those_that_hold_rows(self, backend: Backend) -> None:
+        assert not {"kit_rows", "kit_others"} & set(await backend.tables())
+        await put(backend, row(), row(table=OTHER))
+        assert {"kit_rows", "kit_others"} <= set(await backend.tables())
+        await backend.write([Delete(ROWS, ("box", "a")), DeletePrefix(OTHER, ())])
+        assert not {"kit_rows", "kit_others"} & set(await backend.tables())
+
+    async def test_closing_twice_is_safe(self, make_backend: object) -> None:
+        backend: Backend = make_backend()  # type: ignore[operator]
+        await backend.open()
+        await backend.close()
+        await backend.close()
