@@ -1,0 +1,86 @@
+"""All commands, one module each."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from inspect import cleandoc
+from typing import Annotated
+
+import typer
+
+from mastra_storage.cli import (
+    check,
+    copying,
+    demo,
+    exporting,
+    importing,
+    messages,
+    plugins,
+    runs,
+    threads,
+    traces,
+)
+from mastra_storage.cli.exits import EPILOG
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="mastra-storage",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_START, _LOOK, _MOVE = "Start", "Look", "Move"
+
+
+def _paragraphs(text: str) -> str:
+    """A docstring or epilog with each paragraph on one line, for the terminal to wrap."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(text).split("\n\n"))
+
+
+for _name, _command, _panel in (
+    ("demo", demo.demo, _START),
+    ("plugins", plugins.plugins, _START),
+    ("check", check.check, _START),
+    ("threads", threads.threads, _LOOK),
+    ("messages", messages.messages, _LOOK),
+    ("runs", runs.runs, _LOOK),
+    ("traces", traces.traces, _LOOK),
+    ("import", importing.import_, _MOVE),
+    ("export", exporting.export, _MOVE),
+    ("copy", copying.copy, _MOVE),
+):
+    app.command(
+        _name,
+        help=_paragraphs(_command.__doc__ or ""),
+        epilog=_paragraphs(EPILOG),
+        rich_help_panel=_panel,
+    )(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mastra-storage {version('mastra-storage')}")
+        raise typer.Exit
+
+
+_ABOUT = """
+    Threads, messages, workflow runs and traces of agents, in any store.
+
+    A store is a URL: [cyan]sqlite:///agent.db[/] (a file), [cyan]cloudflare://ACCOUNT[/],
+    [cyan]convex://HOST[/]. Begin with [bold]mastra-storage demo[/].
+"""
+
+
+@app.callback(help=_paragraphs(_ABOUT), epilog=_paragraphs(EPILOG))
+def main(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and stop."
+        ),
+    ] = False,
+) -> None:
+    """What comes before any command."""

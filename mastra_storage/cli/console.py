@@ -1,0 +1,91 @@
+"""Where commands write: results to stdout, progress to stderr, nothing that acts on a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Bar", "errors", "output", "plural", "print_json", "progress", "shown", "table", "when"]
+
+output = Console()
+errors = Console(stderr=True)
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def shown(value: Any, *, style: str = "") -> Text:
+    """Text that somebody wrote, without markup, and without characters that steer a terminal."""
+    return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(value)), style=style)
+
+
+def when(time: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def print_json(values: Iterable[Any]) -> None:
+    """JSON lines on stdout; records with camelCase members."""
+    for value in values:
+        typer.echo(msgspec.json.encode(value))
+
+
+def table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table for results; the columns named in `right` hold numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+class Bar:
+    """A progress bar; `update` takes how much is done, and what to say beside it."""
+
+    def __init__(self, bar: Progress, *, total: int | None, label: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task(label, total=total)
+
+    def update(self, done: int, label: str, *, total: int | None = None) -> None:
+        self._bar.update(self._task, completed=done, description=label)
+        if total is not None:
+            self._bar.update(self._task, total=total)
+
+
+@contextmanager
+def progress(label: str, *, total: int | None = None, counted: bool = False) -> Iterator[Bar]:
+    """A progress bar on stderr, only while that is a terminal.
+
+    `counted` shows "3/12" in place of a percentage.
+    """
+    share = MofNCompleteColumn() if counted else TaskProgressColumn(show_speed=False)
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        share,
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+    with bar:
+        yield Bar(bar, total=total, label=label)

@@ -1,0 +1,64 @@
+"""`mastra-storage copy`: all rows of one store into another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mastra_storage.cli.console import output, progress, table
+from mastra_storage.cli.exits import DIFFERENT, fail, run
+from mastra_storage.cli.transfer import Comparison, Copied, copy_rows
+from mastra_storage.plugins import open_storage
+
+__all__ = ["copy"]
+
+
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SOURCE_URL", help="The store to read.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET_URL", help="The store to write.")],
+) -> None:
+    """Copy a store to another, of whatever kind: all tables, those of adapters too.
+
+    Rows that are equal already are not written again, so that a copy goes on where an
+    interrupted one stopped. At the end both stores are read and compared. Nothing is deleted:
+    rows that only the target has stay, and show as a difference.
+
+    [dim]$[/] mastra-storage copy sqlite:///agent.db convex://my-app.convex.cloud
+    """
+    compared = run(_copy(source, target), on_interrupt="interrupted; repeat the command to go on")
+    result = table("Rows", "table", "source", "target", "written", "digest", "")
+    for column in result.columns[1:4]:
+        column.justify = "right"
+    for each in compared:
+        result.add_row(
+            each.table,
+            f"{each.source.count:,}",
+            f"{each.target.count:,}",
+            f"{each.written:,}",
+            each.source.text[:12]
+            if each.equal
+            else f"{each.source.text[:12]} ≠ {each.target.text[:12]}",
+            "[green]equal[/]" if each.equal else "[red]different[/]",
+        )
+    output.print(result)
+    different = [each.table for each in compared if not each.equal]
+    if different:
+        fail(
+            f"the stores differ in {', '.join(different)}: the target holds rows of its own, or "
+            "one of the stores was written to meanwhile; repeat the command, or copy to an "
+            "empty store",
+            DIFFERENT,
+        )
+
+
+async def _copy(source: str, target: str) -> list[Comparison]:
+    reading, writing = open_storage(source), open_storage(target)
+    async with reading, writing:
+        with progress("reading") as bar:
+
+            def show(done: Copied) -> None:
+                label = f"{done.table}: {done.written:,} written"
+                bar.update(done.compared, label, total=done.total)
+
+            return await copy_rows(reading, writing, on_progress=show)

@@ -1,0 +1,101 @@
+"""`mastra-storage demo`: an agent with a tool, whose conversation outlives it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from rich.markup import escape
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.text import Text
+
+from mastra_storage.cli.agent import THREAD, converse
+from mastra_storage.cli.console import output, plural
+from mastra_storage.cli.exits import run, without_secrets
+from mastra_storage.cli.render import message_panel
+from mastra_storage.plugins import open_storage
+from mastra_storage.records import Message
+
+__all__ = ["demo"]
+
+_FILE = "sqlite:///mastra-demo.db"
+
+_CODE = """\
+import asyncio
+from mastra_storage import Message, Thread, open_storage
+
+async def main():
+    async with open_storage("{url}") as storage:
+        await storage.save_thread(Thread(id="chat-1", resource_id="user-1"))
+        hello = Message(thread_id="chat-1", role="user", content="Hello")
+        await storage.save_message(hello)
+        for message in await storage.get_messages("chat-1", last=20):
+            print(message.role, message.content)
+
+asyncio.run(main())"""
+
+
+class _Conversation(Struct):
+    """What a run did. `kept` is whether a newly opened store still has it."""
+
+    earlier: int
+    messages: list[Message]
+    kept: bool
+
+
+def demo(
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The store to use.")] = _FILE,
+) -> None:
+    """Keep a conversation, read it back from a newly opened store, and go on with it.
+
+    A small agent with a weather tool answers two questions. Run it twice: it remembers.
+
+    [dim]$[/] mastra-storage demo
+
+    [dim]$[/] mastra-storage demo convex+http://127.0.0.1:3210
+    """
+    conversation = run(_demo(url))
+    url = without_secrets(url)
+    output.print(f"[bold]A conversation in {escape(url)}[/]\n", highlight=False, soft_wrap=True)
+    if conversation.earlier:
+        output.print(
+            f"[bold green]↻[/] going on behind {plural(conversation.earlier, 'message')} "
+            "that earlier runs left in the store\n",
+            highlight=False,
+        )
+    for message in conversation.messages[conversation.earlier :]:
+        output.print(message_panel(message))
+    if conversation.kept:
+        count = plural(len(conversation.messages), "message")
+        output.print(
+            f"\n[bold green]✓[/] read back from a newly opened store: {count}", highlight=False
+        )
+    else:
+        output.print("\n[bold yellow]![/] this store forgets everything when it is closed")
+    _say_what_next(url)
+
+
+async def _demo(url: str) -> _Conversation:
+    async with open_storage(url) as storage:
+        earlier = await converse(storage)
+        said = await storage.get_messages(THREAD)
+    async with open_storage(url) as storage:
+        read = await storage.get_messages(THREAD)
+    return _Conversation(earlier, read or said, kept=bool(read))
+
+
+def _say_what_next(url: str) -> None:
+    output.print("\n[bold]Next[/]")
+    for command, what in (
+        (f"demo {url}" if url != _FILE else "demo", "once more: the agent remembers"),
+        (f"messages {url} {THREAD}", "the whole conversation"),
+        (f"export {url} -", "everything, as JSON lines"),
+        ("--help", "all commands"),
+    ):
+        line = Text(f"  mastra-storage {command}").append(f"  # {what}", "dim")
+        output.print(line, soft_wrap=True, highlight=False)
+    output.print("\n[bold]In Python[/]")
+    code = Syntax(_CODE.format(url=url), "python", theme="ansi_dark", background_color="default")
+    output.print(Padding(code, (0, 2)))

@@ -1,0 +1,74 @@
+"""`mastra-storage export`: a whole store as JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from mastra_storage.cli.console import plural, progress
+from mastra_storage.cli.exits import run
+from mastra_storage.cli.options import Url
+from mastra_storage.cli.transfer import Exported, export_lines
+from mastra_storage.plugins import open_storage
+
+__all__ = ["export"]
+
+
+def export(
+    url: Url,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="- writes to stdout.")],
+) -> None:
+    """Write everything a store holds to a file: a whole backup, for people and tools to read.
+
+    One thread a line with its messages, in the chat format; then a line for every other row.
+    [bold]import[/] brings all of it back. The file appears when it is complete.
+
+    [dim]$[/] mastra-storage export sqlite:///agent.db backup.jsonl
+
+    [dim]$[/] mastra-storage export sqlite:///agent.db - | gzip > backup.jsonl.gz
+    """
+    done = run(_export(url, file), on_interrupt="interrupted; no file was written")
+    rows = f", {plural(done.rows, 'other row')}" if done.rows else ""
+    typer.echo(
+        f"{plural(done.threads, 'thread')}, {plural(done.messages, 'message')}{rows}", err=True
+    )
+
+
+async def _export(url: str, file: str) -> Exported:
+    storage = open_storage(url)
+    with progress("reading") as bar:
+        async with storage:
+            with _writing(file) as lines:
+                return await export_lines(
+                    storage,
+                    lines,
+                    on_progress=lambda done: bar.update(
+                        0,
+                        f"{done.threads:,} threads, {done.messages:,} messages, {done.rows:,} rows",
+                    ),
+                )
+
+
+@contextmanager
+def _writing(file: str) -> Iterator[BinaryIO]:
+    """A file that takes its name when all is written; or stdout."""
+    path = Path(file)
+    if file == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file():  # a device or a pipe
+        with path.open("wb") as opened:
+            yield opened
+    else:
+        part = path.with_name(path.name + ".part")
+        try:
+            with part.open("wb") as opened:
+                yield opened
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""Messages on a terminal: a panel a message, tool calls as calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from mastra_storage.cli.console import shown, when
+from mastra_storage.records import Message
+
+__all__ = ["message_panel"]
+
+_STYLES = {"system": "magenta", "user": "green", "assistant": "cyan", "tool": "yellow"}
+_SHOWN_CHARACTERS = 2_000
+_ONE_LINE = 100
+
+
+def message_panel(message: Message, *, whole: bool = False) -> Panel:
+    """A message as people read it; long ones are cut unless `whole`."""
+    style = _STYLES.get(message.role, "white")
+    title = shown(message.role, style=f"bold {style}")
+    if (name := _tool_of(message.content)) is not None:
+        title.append(" · ").append(shown(name))
+    parts = [_cut(part, whole) for part in _parts(message.content)] or [Text("(empty)", "dim")]
+    return Panel(
+        Group(*parts),
+        title=title,
+        title_align="left",
+        subtitle=Text(when(message.created_at), "dim"),
+        subtitle_align="right",
+        border_style=style,
+    )
+
+
+def _cut(part: RenderableType, whole: bool) -> RenderableType:
+    if whole or not isinstance(part, Text) or len(part) <= _SHOWN_CHARACTERS:
+        return part
+    left = len(part) - _SHOWN_CHARACTERS
+    return part[:_SHOWN_CHARACTERS].append(f" … {left:,} characters more", "dim")
+
+
+def _parts(content: Any) -> Iterator[Text]:
+    """What a content says: text, tool calls, results, and JSON for all else."""
+    if isinstance(content, str):
+        yield shown(_readable(content))
+    elif isinstance(content, list):
+        for part in content:
+            yield from _part(part)
+    elif isinstance(content, dict) and isinstance(content.get("parts"), list):
+        yield from _parts(content["parts"])
+    elif isinstance(content, dict) and content.keys() & {"content", "tool_calls"}:
+        if content.get("content"):
+            yield from _parts(content["content"])
+        for call in content.get("tool_calls") or ():
+            yield _chat_call(call)
+    elif content is not None:
+        yield _json(content)
+
+
+def _part(part: Any) -> Iterator[Text]:
+    """One part of a content that is a list."""
+    if isinstance(part, str):
+        yield shown(part)
+    elif not isinstance(part, dict):
+        yield _json(part)
+    elif isinstance(part.get("text"), str):
+        yield shown(part["text"])
+    elif "toolName" in part and "result" in part:
+        yield shown(_readable(part["result"]))
+    elif "toolName" in part:
+        yield _call(part["toolName"], part.get("args", part.get("input")))
+    else:
+        yield _json(part)
+
+
+def _chat_call(call: Any) -> Text:
+    """A tool call of the chat format, whose arguments are JSON in a text."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return _json(call)
+    return _call(function.get("name"), _decoded(function.get("arguments")))
+
+
+def _call(name: Any, arguments: Any) -> Text:
+    """`get_weather(city="Lisbon")`"""
+    if isinstance(arguments, Mapping):
+        given = ", ".join(f"{key}={_compact(value)}" for key, value in arguments.items())
+    else:
+        given = "" if arguments is None else _compact(arguments)
+    return Text("→ ", "bold yellow").append(shown(name, style="bold")).append(shown(f"({given})"))
+
+
+def _tool_of(content: Any) -> str | None:
+    """Which tool a result is from."""
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        content = {"name": content[0].get("toolName")}
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _readable(value: Any) -> str:
+    """A text as it is, unless it is JSON of some length; that gets indented."""
+    if isinstance(value, str) and isinstance(_decoded(value), str):
+        return value
+    compact = msgspec.json.encode(_decoded(value))
+    text = compact if len(compact) <= _ONE_LINE else msgspec.json.format(compact, indent=2)
+    return str(text, "utf-8")
+
+
+def _decoded(value: Any) -> Any:
+    """What a text says that is a JSON object or array; anything else as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(value)
+    return value
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _json(value: Any) -> Text:
+    return shown(_readable(value), style="dim")

@@ -1,0 +1,59 @@
+"""`mastra-storage runs`: workflow runs and how they ended."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mastra_storage.cli.console import output, plural, print_json, shown, table, when
+from mastra_storage.cli.exits import run
+from mastra_storage.cli.options import AsJson, Limit, Url
+from mastra_storage.plugins import open_storage
+from mastra_storage.records import Page, WorkflowRun
+
+__all__ = ["runs"]
+
+_STYLES = {"success": "green", "failed": "red", "running": "cyan", "suspended": "yellow"}
+
+
+def runs(
+    url: Url,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List workflow runs, newest first.
+
+    [dim]$[/] mastra-storage runs sqlite:///agent.db --status failed
+    """
+    page = run(_runs(url, workflow, status, limit))
+    if as_json:
+        print_json(page.items)
+        return
+    result = table("Workflow runs", "workflow", "run", "status", "created", "updated (UTC)")
+    for each in page:
+        result.add_row(
+            shown(each.workflow_name, style="bold"),
+            shown(each.run_id),
+            _status(each),
+            when(each.created_at),
+            when(each.updated_at),
+        )
+    output.print(result)
+    output.print(f"{len(page):,} of {plural(page.total or 0, 'run')}", style="dim")
+
+
+def _status(run: WorkflowRun) -> Text:
+    return shown(run.status or "", style=_STYLES.get(run.status or "", ""))
+
+
+async def _runs(
+    url: str, workflow: str | None, status: str | None, limit: int
+) -> Page[WorkflowRun]:
+    async with open_storage(url) as storage:
+        return await storage.get_workflow_runs(
+            workflow_name=workflow, status=status, per_page=limit
+        )

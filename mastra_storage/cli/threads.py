@@ -1,0 +1,49 @@
+"""`mastra-storage threads`: the conversations of a store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mastra_storage.cli.console import output, plural, print_json, shown, table, when
+from mastra_storage.cli.exits import run
+from mastra_storage.cli.options import AsJson, Limit, Url
+from mastra_storage.plugins import open_storage
+from mastra_storage.records import Page, Thread
+
+__all__ = ["threads"]
+
+
+def threads(
+    url: Url,
+    resource: Annotated[str | None, typer.Option(help="Only the threads of this one.")] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List threads, the last changed first.
+
+    [dim]$[/] mastra-storage threads sqlite:///agent.db --resource user-1
+    """
+    page = run(_threads(url, resource, limit))
+    if as_json:
+        print_json(page.items)
+        return
+    result = table("Threads", "thread", "resource", "title", "created", "updated (UTC)")
+    for thread in page:
+        result.add_row(
+            shown(thread.id, style="bold"),
+            shown(thread.resource_id),
+            shown(thread.title),
+            when(thread.created_at),
+            when(thread.updated_at),
+        )
+    output.print(result)
+    output.print(f"{len(page):,} of {plural(page.total or 0, 'thread')}", style="dim")
+
+
+async def _threads(url: str, resource: str | None, limit: int) -> Page[Thread]:
+    async with open_storage(url) as storage:
+        return await storage.list_threads(
+            resource_id=resource, order_by="updated_at", per_page=limit
+        )

@@ -1,0 +1,91 @@
+"""`mastra-storage traces`: spans, as trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from mastra_storage.cli.console import output, plural, print_json, shown, when
+from mastra_storage.cli.exits import run
+from mastra_storage.cli.options import AsJson, Limit, Url
+from mastra_storage.errors import NotFoundError
+from mastra_storage.plugins import open_storage
+from mastra_storage.records import Trace
+
+__all__ = ["span_trees", "traces"]
+
+
+def traces(
+    url: Url,
+    trace_id: Annotated[str | None, typer.Option(help="All spans of this trace.")] = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest spans as trees, or all of one trace.
+
+    [dim]$[/] mastra-storage traces sqlite:///agent.db --trace-id 4bf92f3577b34da6
+    """
+    spans = run(_traces(url, trace_id, limit))
+    if as_json:
+        print_json(spans)
+        return
+    for tree in span_trees(spans):
+        output.print(tree)
+    output.print(plural(len(spans), "span"), style="dim")
+
+
+async def _traces(url: str, trace_id: str | None, limit: int) -> list[Trace]:
+    async with open_storage(url) as storage:
+        page = await storage.get_traces(
+            trace_id=trace_id, per_page=None if trace_id else limit, count=False
+        )
+        if trace_id is not None and not page.items:
+            raise NotFoundError(f"there is no trace {trace_id!r}")
+        return page.items
+
+
+def span_trees(spans: Iterable[Trace]) -> list[Tree]:
+    """A tree a trace, newest first; a span whose parent is not among them stands at the top."""
+    ordered = sorted(spans, key=lambda span: (span.started_at, span.id))
+    by_trace: dict[str, list[Trace]] = {}
+    for span in ordered:
+        by_trace.setdefault(span.trace_id, []).append(span)
+    return [_tree(trace_id, group) for trace_id, group in reversed(by_trace.items())]
+
+
+def _tree(trace_id: str, spans: list[Trace]) -> Tree:
+    tree = Tree(shown(trace_id, style="bold").append(Text(f"  {when(spans[0].started_at)}", "dim")))
+    ids = {span.id for span in spans}
+    children: dict[str | None, list[Trace]] = {}
+    for span in spans:
+        parent = span.parent_span_id if span.parent_span_id in ids else None
+        children.setdefault(parent, []).append(span)
+    # Depth first without recursion: spans may be nested deeper than Python's stack.
+    waiting = [(tree, span) for span in reversed(children.pop(None, []))]
+    while waiting:
+        branch, span = waiting.pop()
+        node = branch.add(_label(span))
+        waiting += [(node, child) for child in reversed(children.pop(span.id, []))]
+    for left in children.values():  # spans that are their own ancestors
+        for span in left:
+            tree.add(_label(span).append("  (its parents form a circle)", "red"))
+    return tree
+
+
+def _label(span: Trace) -> Text:
+    label = shown(span.name or span.id, style="cyan")
+    if span.scope:
+        label.append(shown(f"  {span.scope}", style="dim"))
+    if span.ended_at is not None:
+        label.append(f"  {_duration(span.started_at, span.ended_at)}", "green")
+    return label
+
+
+def _duration(start: datetime, end: datetime) -> str:
+    seconds = (end - start).total_seconds()
+    return f"{seconds * 1e3:,.1f} ms" if seconds < 1 else f"{seconds:,.2f} s"
