@@ -60,6 +60,8 @@ class Table(Struct, frozen=True, kw_only=True):
     - `fields`: the names of the indexed fields, which queries can filter by.
     - `ordered`: for which lengths of key prefix rows are listed by time: `(1,)` says "the rows
       of one first part, in order", `(0,)` the whole table. Backends keep an index for each.
+    - `listings`: which listings grow with the table, as prefix lengths and field names. Backends
+      that cannot search keep an ordered index for these, and read the whole table for others.
     - `recent`: whether rows are also listed by the time of their last update.
     - `record`: the Struct the value decodes to; `None` gives plain mappings.
 
@@ -73,6 +75,7 @@ class Table(Struct, frozen=True, kw_only=True):
     key: tuple[str, ...]
     fields: tuple[str, ...] = ()
     ordered: tuple[int, ...] = (0,)
+    listings: tuple[int | str, ...] = ()
     recent: bool = False
     record: type[Record] | None = None
 
@@ -85,6 +88,10 @@ class Table(Struct, frozen=True, kw_only=True):
             )
         if len(set(self.key)) < len(self.key) or len(set(self.fields)) < len(self.fields):
             raise InvalidArgumentError(f"table {self.name!r}: a key part or field is named twice")
+        if not {*self.listings} <= {*self.ordered, *self.fields}:
+            raise InvalidArgumentError(
+                f"table {self.name!r}: `listings` takes what is in `ordered` and `fields`"
+            )
         if not all(0 <= length < len(self.key) for length in self.ordered):
             raise InvalidArgumentError(
                 f"table {self.name!r}: `ordered` takes prefix lengths, 0 to {len(self.key) - 1}"
@@ -177,9 +184,21 @@ def _decoder(record: type[Record] | None) -> Any:
     return msgspec.json.Decoder(cast(Any, record or dict[str, Any])).decode
 
 
-THREADS = Table(name="threads", key=("id",), fields=("resource_id",), recent=True, record=Thread)
+THREADS = Table(
+    name="threads",
+    key=("id",),
+    fields=("resource_id",),
+    listings=("resource_id",),
+    recent=True,
+    record=Thread,
+)
 MESSAGES = Table(
-    name="messages", key=("thread_id", "id"), fields=("resource_id",), ordered=(1,), record=Message
+    name="messages",
+    key=("thread_id", "id"),
+    fields=("resource_id",),
+    ordered=(1,),
+    listings=(1,),
+    record=Message,
 )
 WORKFLOW_SNAPSHOT = Table(
     name="workflow_snapshot",
@@ -192,10 +211,15 @@ TRACES = Table(
     name="traces",
     key=("id",),
     fields=("trace_id", "name", "scope", "thread_id", "run_id"),
+    listings=(0,),
     record=Trace,
 )
 EVALS = Table(
-    name="evals", key=("id",), fields=("agent_name", "type", "thread_id", "run_id"), record=Eval
+    name="evals",
+    key=("id",),
+    fields=("agent_name", "type", "thread_id", "run_id"),
+    listings=(0,),
+    record=Eval,
 )
 RESOURCES = Table(name="resources", key=("id",), record=Resource)
 
