@@ -22,6 +22,7 @@ help: ## this list
 
 demo: $(VENV)/demo.stamp ## keep a conversation in SQLite, read it back, look at it
 	@$(BIN)/mastra-storage demo
+	@printf '\nHere the command is $(BIN)/mastra-storage; "make demo" does the same once more.\n'
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 	@$(BIN)/python -m pytest
@@ -60,7 +61,8 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 $(VENV)/test.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)/pyvenv.cfg
 	@echo "Installing what the tests need into $(VENV)"
 	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --group test --editable '.[cli,testing]' $(PLUGINS:%=--editable './%[test]')
+	@$(BIN)/python -m pip install -qq --editable '.[cli,testing]' --group test \
+	  $(foreach plugin,$(PLUGINS),--editable ./$(plugin) --group $(plugin)/pyproject.toml:test)
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp
