@@ -42,6 +42,7 @@ def when(time: datetime | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
+    """A count with its noun: 1 thread, 2,000 threads."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -67,6 +68,7 @@ class Bar:
         self._task = bar.add_task(label, total=total)
 
     def update(self, done: int, label: str, *, total: int | None = None) -> None:
+        """Show how much is done; `total` when it has become known."""
         self._bar.update(self._task, completed=done, description=label)
         if total is not None:
             self._bar.update(self._task, total=total)

@@ -37,6 +37,7 @@ class Digest(Struct):
     total: int = 0
 
     def add(self, row: Row) -> None:
+        """Count a row in, whatever the order of rows."""
         members = (
             row.table.name,
             row.key,
@@ -53,6 +54,7 @@ class Digest(Struct):
 
     @property
     def text(self) -> str:
+        """The digest in hexadecimal."""
         return f"{self.total:032x}"
 
 
@@ -66,6 +68,7 @@ class Comparison(Struct):
 
     @property
     def equal(self) -> bool:
+        """Whether both stores hold the same rows."""
         return self.source == self.target
 
 
