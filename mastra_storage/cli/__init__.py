@@ -15,7 +15,7 @@ def main() -> None:
     try:
         from mastra_storage.cli.app import app
     except ModuleNotFoundError as exc:
-        if exc.name not in _NEEDED:
+        if (exc.name or "").partition(".")[0] not in _NEEDED:
             raise
         sys.exit("mastra-storage: the command needs: pip install 'mastra-storage[cli]'")
     for stream in (sys.stdout, sys.stderr):

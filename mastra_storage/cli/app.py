@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from inspect import cleandoc
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mastra_storage.cli import (
     check,
@@ -20,7 +21,7 @@ from mastra_storage.cli import (
     threads,
     traces,
 )
-from mastra_storage.cli.exits import EPILOG
+from mastra_storage.cli.exits import EPILOG, without_secrets
 
 __all__ = ["app"]
 
@@ -32,7 +33,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# The base of all wrong usage, which typer does not export under a name of its own.
+_UsageError: Any = typer.BadParameter.__base__
+
 _START, _LOOK, _MOVE = "Start", "Look", "Move"
+
+
+class _Command(TyperCommand):
+    """A command whose usage errors repeat no secret of a URL that was given."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().make_context(*args, **extra)
+        except _UsageError as exc:
+            exc.message = without_secrets(exc.message)
+            raise
 
 
 def _paragraphs(text: str) -> str:
@@ -54,6 +69,7 @@ for _name, _command, _panel in (
 ):
     app.command(
         _name,
+        cls=_Command,
         help=_paragraphs(_command.__doc__ or ""),
         epilog=_paragraphs(EPILOG),
         rich_help_panel=_panel,

@@ -16,6 +16,7 @@ __all__ = ["Outcome", "check"]
 
 _STYLES = {"passed": "green", "skipped": "yellow"}
 _NEEDED = frozenset({"pytest", "pytest_asyncio", "hypothesis"})
+_INTERRUPTED = 2  # pytest.ExitCode.INTERRUPTED
 
 
 class Outcome(Struct):
@@ -46,7 +47,7 @@ def check(
     try:
         from mastra_storage.testing.live import run_kit, writes_of_kit
     except ModuleNotFoundError as exc:
-        if exc.name not in _NEEDED:
+        if (exc.name or "").partition(".")[0] not in _NEEDED:
             raise
         fail("check needs the conformance kit: pip install 'mastra-storage[cli,testing]'", FAILED)
     errors.print(
@@ -55,15 +56,17 @@ def check(
         soft_wrap=True,
     )
     outcomes: list[Outcome] = []
-    with ending("interrupted"), progress("starting") as bar:
+    with ending("interrupted; the tables of the check are emptied"), progress("starting") as bar:
 
         def note(rule: str, outcome: str, detail: str, seconds: float) -> None:
             outcomes.append(Outcome(rule, outcome, detail, seconds))
             bar.update(len(outcomes), rule)
 
-        failed = run_kit(url, full=full, on_result=note)
+        code = run_kit(url, full=full, on_result=note)
+        if code == _INTERRUPTED:  # pytest ends in order on Ctrl-C, and says so
+            raise KeyboardInterrupt
     _show(outcomes, as_json=as_json)
-    if failed:
+    if code:
         raise typer.Exit(FAILED)
 
 
@@ -73,10 +76,11 @@ def _show(outcomes: list[Outcome], *, as_json: bool) -> None:
         return
     result = table("Rules", "rule", "outcome", "seconds", right=("seconds",))
     for each in outcomes:
-        outcome = shown(each.outcome, style=_STYLES.get(each.outcome, "red"))
+        rule = shown(each.rule)
         if each.detail:
-            outcome.append("  ").append(shown(without_secrets(each.detail), style="dim"))
-        result.add_row(shown(each.rule), outcome, f"{each.seconds:.2f}")
+            rule.append("\n").append(shown(without_secrets(each.detail), style="dim"))
+        outcome = shown(each.outcome, style=_STYLES.get(each.outcome, "bold red"))
+        result.add_row(rule, outcome, f"{each.seconds:.2f}")
     output.print(result)
     counts = Counter(each.outcome for each in outcomes)
     output.print(", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()))

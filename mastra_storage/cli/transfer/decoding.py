@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from mastra_storage.errors import InvalidRecordError
-from mastra_storage.records import Message, Thread
+from mastra_storage.records import Message, Thread, to_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row, Table
 from mastra_storage.validation import MAX_ID_BYTES, check_id, check_mapping, encode, record_from
 
@@ -153,7 +153,14 @@ def _id_at(thread_id: str, position: int) -> str:
     return f"{blake2b(thread_id.encode(), digest_size=16).hexdigest()}-{position:06d}"
 
 
-_Int64 = Annotated[int, Meta(ge=-(2**63), lt=2**63)]
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Moment = Annotated[
+    int,
+    Meta(
+        ge=to_microseconds(datetime.min.replace(tzinfo=timezone.utc)),
+        le=to_microseconds(datetime.max.replace(tzinfo=timezone.utc)),
+    ),
+]
 
 
 class _RowMembers(Struct, rename="camel"):
@@ -161,9 +168,9 @@ class _RowMembers(Struct, rename="camel"):
     value: Raw
     order: _Int64
     seq: _Int64
-    updated: _Int64
+    updated: _Moment
     fields: dict[str, str] = {}
-    touched: _Int64 | None = None
+    touched: _Moment | None = None
     expires_at: _Int64 | None = None
 
 
@@ -190,7 +197,7 @@ def row_of(table: Table, members: Raw, *, version: str) -> Row:
         check_id(part, name, empty=table.record is None)
     msgspec.json.decode(row.value)
     if table.record is not None:
-        table.check(table.record_of(row))
+        table.check(table.record_of(msgspec.structs.replace(row, touched=None)))
     return row
 
 

@@ -63,12 +63,12 @@ async def import_lines(
         max_bytes=storage.capabilities.max_record_bytes,
     )
     importer = _Importer(storage, stamps)
-    with naming(storage, "import"):
-        async with aclosing(prefetched(reader.batches())) as batches:
-            async for batch in batches:
+    async with aclosing(prefetched(reader.batches())) as batches:
+        async for batch in batches:
+            with naming(storage, "import"):
                 await importer.store(batch)
-                if on_progress is not None:
-                    on_progress(importer.done)
+            if on_progress is not None:
+                on_progress(importer.done)
     return importer.done
 
 

@@ -7,7 +7,7 @@ held as a whole: its messages are cut out of it one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import msgspec
@@ -140,7 +140,8 @@ class Reader:
             yield from self._conversation(members)
         else:
             raise InvalidRecordError(
-                "is neither a thread with its messages nor a row of a table; see docs/cli.md"
+                "is neither a thread with its messages nor a row of a table; "
+                "`mastra-storage import --help` shows what a line looks like"
             )
 
     def _conversation(self, members: dict[str, Raw]) -> Iterator[Chunk]:
@@ -176,7 +177,7 @@ class Reader:
     def _long_chunks(self, conversation: Conversation, read: bytes) -> Iterator[Chunk]:
         drafts: list[Draft] = []
         first, size = True, 0
-        for position, element in enumerate(elements(read, lambda: self._next(_READ))):
+        for position, element in enumerate(elements(read, self._rest_of_line())):
             drafts.append(self._draft(conversation, position, msgspec.json.decode(element)))
             size += len(element)
             if len(drafts) == BATCH_ROWS or size >= BATCH_BYTES:
@@ -184,6 +185,18 @@ class Reader:
                 drafts, first, size = [], False, 0
         if drafts or first:
             yield Chunk(conversation, drafts, first)
+
+    def _rest_of_line(self) -> Callable[[], bytes]:
+        """A function that gives the line at hand piece by piece, and nothing behind its end."""
+        ended = False
+
+        def more() -> bytes:
+            nonlocal ended
+            piece = b"" if ended else self._next(_READ)
+            ended = ended or piece.endswith(b"\n")
+            return piece
+
+        return more
 
     def _head(self, members: Mapping[str, Raw]) -> Conversation:
         self._check_size("the thread", sum(len(memoryview(value)) for value in members.values()))

@@ -1,0 +1,467 @@
+"""The command itself, run as people run it: output, exit codes, interrupts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mastra_storage import (
+    Message,
+    Put,
+    Row,
+    Storage,
+    Table,
+    Thread,
+    Trace,
+    WorkflowRun,
+    open_storage,
+)
+from mastra_storage.cli import exits
+
+from .chats import CHATS, all_rows, content_of, lines
+
+COMMAND = [sys.executable, "-c", "from mastra_storage.cli import main; main()"]
+COMMANDS = ["demo", "plugins", "check", "threads", "messages", "runs", "traces"]
+COMMANDS += ["import", "export", "copy"]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats.jsonl").write_bytes(lines(CHATS).getvalue())
+    return tmp_path
+
+
+def command(
+    *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "100", "PYTHONUTF8": "1", **(env or {})},
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def ok(*arguments: str, stdin: bytes = b"") -> str:
+    done = command(*arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(code: int, *arguments: str, stdin: bytes = b"") -> str:
+    """The one line on stderr of a command that ends with this code."""
+    done = command(*arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (code, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("mastra-storage: ")
+    return line
+
+
+def write(url: str, *records: Thread | Message | Trace | WorkflowRun) -> None:
+    async def save() -> None:
+        async with open_storage(url) as storage:
+            for record in records:
+                await _save(storage, record)
+
+    asyncio.run(save())
+
+
+async def _save(storage: Storage, record: Thread | Message | Trace | WorkflowRun) -> None:
+    match record:
+        case Thread():
+            await storage.save_thread(record)
+        case Message():
+            await storage.save_message(record)
+        case Trace():
+            await storage.save_trace(record)
+        case WorkflowRun():
+            await storage.save_workflow_run(record)
+
+
+def rows_of(url: str) -> list[Row]:
+    async def read() -> list[Row]:
+        async with open_storage(url) as storage:
+            return await all_rows(storage)
+
+    return asyncio.run(read())
+
+
+# -- start -----------------------------------------------------------------------------------
+
+
+def test_demo_keeps_a_conversation_and_goes_on_with_it(directory: Path) -> None:
+    first = ok("demo")
+    assert (directory / "mastra-demo.db").exists()
+    assert 'get_forecast(city="Lisbon", day="tomorrow")' in first
+    assert "Lisbon will be sunny" in first
+    assert "read back from a newly opened store: 6 messages" in first
+    assert "earlier" not in first
+    second = ok("demo")
+    assert "behind 6 messages that earlier runs left" in second
+    assert "Lisbon and Oslo." in second
+    assert "Lisbon will be" not in second, "it shows what is new"
+    ok("demo")
+    ok("demo")
+    assert "Lisbon, Oslo, Kyoto and Nairobi." in ok("demo")
+
+
+def test_the_python_that_demo_shows_runs(directory: Path) -> None:
+    code = ok("demo", "sqlite:///agent.db").split("In Python\n")[1]
+    done = subprocess.run(
+        [sys.executable, "-c", re.sub(r"^  ", "", code, flags=re.MULTILINE)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+    )
+    assert (done.stdout, done.stderr) == ("user Hello\n", "")
+
+
+def test_demo_says_so_when_nothing_is_kept() -> None:
+    assert "forgets everything when it is closed" in ok("demo", "memory://")
+
+
+def test_demo_works_where_the_terminal_has_no_unicode() -> None:
+    done = command("demo", env={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert "get_forecast" in done.stdout
+
+
+def test_plugins_lists_schemes_and_what_is_broken(directory: Path) -> None:
+    broken = directory / "broken-1.2.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.2\n")
+    (broken / "entry_points.txt").write_text("[mastra_storage.backends]\nbad = nowhere:Backend\n")
+    env = {"PYTHONPATH": str(directory)}
+    listed = command("plugins", "--json", env=env)
+    plugins = {plugin["scheme"]: plugin for plugin in map(json.loads, listed.stdout.splitlines())}
+    assert plugins["sqlite"]["distribution"] == "mastra-storage"
+    assert plugins["sqlite"]["error"] is None
+    assert (plugins["bad"]["distribution"], plugins["bad"]["version"]) == ("broken", "1.2")
+    assert "No module named 'nowhere'" in plugins["bad"]["error"]
+    shown = command("plugins", env=env)
+    assert shown.returncode == 0
+    assert "broken: " in shown.stdout
+    assert "ready" in shown.stdout
+
+
+def test_check_shows_each_rule_and_leaves_no_rows() -> None:
+    done = command("check", "sqlite:///checked.db?busy_timeout=7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(r"Checking sqlite:///checked\.db: about [\d,]+ row writes\.\n", done.stderr)
+    assert re.search(r"\n\d+ passed", done.stdout)
+    assert rows_of("sqlite:///checked.db") == []
+
+
+def test_check_fails_with_the_store() -> None:
+    plugin = (
+        "from mastra_storage import register\n"
+        "from mastra_storage.backends.sqlite import SqliteBackend\n"
+        "class Forgetful(SqliteBackend):\n"
+        "    name = 'forgetful'\n"
+        "    async def write(self, ops):\n"
+        "        await super().write(ops[:-1] if len(ops) > 2 else ops)\n"
+        "register('forgetful', Forgetful)\n"
+    )
+    arguments = ["mastra-storage", "check", "forgetful:///x.db", "--json"]
+    run = f"import sys; sys.argv = {arguments!r}\nfrom mastra_storage.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", plugin + run], capture_output=True, check=False)
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    failed = [each for each in outcomes if each["outcome"] == "failed"]
+    assert failed
+    assert all(each["detail"] for each in failed)
+    assert {"passed", "failed"} <= {each["outcome"] for each in outcomes}
+
+
+# -- look ------------------------------------------------------------------------------------
+
+TIME = datetime(2025, 6, 1, 12, 0, tzinfo=timezone.utc)
+
+
+def test_threads_and_messages() -> None:
+    ok("import", "chats.jsonl", "sqlite:///a.db", "--resource", "me")
+    shown = ok("threads", "sqlite:///a.db")
+    assert "first" in shown
+    assert "3 of 3 threads" in shown
+    assert "1 of 2 threads" in ok("threads", "sqlite:///a.db", "--resource", "me", "--limit", "1")
+    listed = [json.loads(line) for line in ok("threads", "sqlite:///a.db", "--json").splitlines()]
+    assert {thread["resourceId"] for thread in listed} == {"me", "user-7"}
+
+    shown = ok("messages", "sqlite:///a.db", "first", "--last", "4")
+    assert "→ find(a=1)" in shown
+    assert "tool · find" in shown
+    assert "In Lisbon." in shown
+    assert "Where is my bag" not in shown
+    found = ok("messages", "sqlite:///a.db", "first", "--last", "1", "--json")
+    assert json.loads(found)["content"] == [{"type": "text", "text": "In Lisbon."}]
+
+
+def test_content_cannot_steer_the_terminal_or_add_markup() -> None:
+    write(
+        "sqlite:///a.db",
+        Thread(id="t", resource_id="[red]me", title="\x1b[2J"),
+        Message(thread_id="t", role="user\x1b]0;x\x07", content="\x1b[31mred\r[bold]not[/bold]"),
+    )
+    shown = ok("messages", "sqlite:///a.db", "t") + ok("threads", "sqlite:///a.db")
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert "[bold]not[/bold]" in shown
+    assert "[red]me" in shown
+
+
+def test_long_messages_are_cut_unless_whole() -> None:
+    write(
+        "sqlite:///a.db",
+        Thread(id="t", resource_id="me"),
+        Message(thread_id="t", role="user", content="word " * 1_000),
+    )
+    assert "3,000 characters more" in ok("messages", "sqlite:///a.db", "t")
+    assert ok("messages", "sqlite:///a.db", "t", "--whole").count("word") == 1_000
+
+
+def test_runs() -> None:
+    runs = [
+        WorkflowRun(run_id=status, workflow_name="build", status=status, created_at=TIME)
+        for status in ("failed", "success")
+    ]
+    write("sqlite:///a.db", *runs)
+    shown = ok("runs", "sqlite:///a.db")
+    assert "build" in shown
+    assert "2 of 2 runs" in shown
+    [line] = ok("runs", "sqlite:///a.db", "--status", "failed", "--json").splitlines()
+    assert (json.loads(line)["runId"], json.loads(line)["createdAt"]) == (
+        "failed",
+        "2025-06-01T12:00:00Z",
+    )
+
+
+def test_traces_are_trees() -> None:
+    def span(id: str, parent: str | None = None, trace: str = "x", **members: Any) -> Trace:
+        start = TIME + timedelta(seconds=len(id))
+        return Trace(
+            id=id, trace_id=trace, parent_span_id=parent, name=id, created_at=start, **members
+        )
+
+    write(
+        "sqlite:///a.db",
+        span("root", ended_at=TIME + timedelta(seconds=4, milliseconds=250), scope="agent"),
+        span("child", "root"),
+        span("grandchild", "child"),
+        span("orphan", "not there"),
+        span("circle-a", "circle-b"),
+        span("circle-b", "circle-a"),
+        span("other", trace="y"),
+    )
+    shown = ok("traces", "sqlite:///a.db", "--trace-id", "x")
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        "x  2025-06-01 12:00:04",
+        "├── root  agent  250.0 ms",
+        "│   └── child",
+        "│       └── grandchild",
+        "├── orphan",
+        "├── circle-a  (its parents form a circle)",
+        "└── circle-b  (its parents form a circle)",
+        "6 spans",
+    ]
+    assert "7 spans" in ok("traces", "sqlite:///a.db")
+    assert len(ok("traces", "sqlite:///a.db", "--json", "--limit", "2").splitlines()) == 2
+
+
+# -- move ------------------------------------------------------------------------------------
+
+
+def test_import_twice_export_and_copy() -> None:
+    assert ok("import", "chats.jsonl", "sqlite:///a.db") == (
+        "3 threads, 8 messages: 11 rows written, 0 there already\n"
+    )
+    before = rows_of("sqlite:///a.db")
+    assert ok("import", "chats.jsonl", "sqlite:///a.db") == (
+        "3 threads, 8 messages: 0 rows written, 11 there already\n"
+    )
+    assert rows_of("sqlite:///a.db") == before
+
+    done = command("export", "sqlite:///a.db", "saved.jsonl")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "3 threads, 8 messages\n")
+    assert not Path("saved.jsonl.part").exists()
+    assert ok("export", "sqlite:///a.db", "-") == Path("saved.jsonl").read_text()
+    ok("import", "-", "sqlite:///b.db", stdin=Path("saved.jsonl").read_bytes())
+    assert [content_of(row) for row in rows_of("sqlite:///b.db")] == [
+        content_of(row) for row in before
+    ]
+
+    copied = ok("copy", "sqlite:///a.db", "sqlite:///c.db")
+    assert "different" not in copied
+    assert rows_of("sqlite:///c.db") == before
+    write("sqlite:///c.db", Thread(id="own", resource_id="me"))
+    done = command("copy", "sqlite:///a.db", "sqlite:///c.db")
+    assert done.returncode == exits.DIFFERENT
+    assert "the stores differ in threads: the target holds rows of its own" in done.stderr
+    assert "≠" in done.stdout
+
+
+def test_a_failed_export_leaves_the_file_that_is_there() -> None:
+    table = Table(name="unknown_table", key=("id",))
+    row = Row(table=table, key=("1",), value=b"{}", order=1, seq=1, fields={}, updated=1)
+
+    async def put() -> None:
+        async with open_storage("sqlite:///a.db") as storage:
+            await storage.backend.write([Put(row)])
+
+    asyncio.run(put())
+    Path("saved.jsonl").write_text("before")
+    line = fails(5, "export", "sqlite:///a.db", "saved.jsonl")
+    assert "unknown_table; install the adapter that registered" in line
+    assert Path("saved.jsonl").read_text() == "before"
+    assert "unknown_table" in fails(5, "copy", "sqlite:///a.db", "sqlite:///b.db")
+
+
+def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> None:
+    messages = [{"role": "user", "content": "x" * 500}] * 50
+    with (directory / "many.jsonl").open("w") as file:
+        for number in range(1_000):
+            file.write(json.dumps({"thread_id": f"t{number}", "messages": messages}) + "\n")
+    process = subprocess.Popen(
+        [*COMMAND, "import", "many.jsonl", "sqlite:///a.db"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not _has_rows("a.db"):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert errors == (
+        "mastra-storage: interrupted between two batches; repeat the command to go on\n"
+    )
+    written = [row for row in rows_of("sqlite:///a.db") if row.table.name == "messages"]
+    assert 0 < len(written) < 50_000
+    done = ok("import", "many.jsonl", "sqlite:///a.db")
+    found = re.search(r"([\d,]+) rows written, ([\d,]+) there already", done)
+    assert found is not None
+    new, old = (int(number.replace(",", "")) for number in found.groups())
+    assert new > 0
+    assert old >= len(written)
+    assert new + old == 51_000
+    assert "0 rows written" in ok("import", "many.jsonl", "sqlite:///a.db")
+
+
+def _has_rows(file: str) -> bool:
+    import sqlite3
+
+    if not Path(file).exists():
+        return False
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return bool(connection.execute("SELECT 1 FROM sqlite_master").fetchone()) and (
+            Path(f"{file}-wal").stat().st_size > 2_000_000
+        )
+    except (sqlite3.OperationalError, FileNotFoundError):
+        return False
+    finally:
+        connection.close()
+
+
+# -- errors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "said"),
+    [
+        (2, ["threads", "agent.db"], "a storage URL looks like"),
+        (2, ["threads", "sqlite:///a.db?token=hunter2"], "has no option 'token'"),
+        (2, ["threads", "sqlite:///a.db", "--resource", ""], "must be a non-empty str"),
+        (2, ["import", "missing.jsonl", "sqlite:///a.db"], "cannot read missing.jsonl"),
+        (3, ["messages", "sqlite:///a.db", "nobody"], "no thread 'nobody'"),
+        (3, ["traces", "sqlite:///a.db", "--trace-id", "x"], "no trace 'x'"),
+        (4, ["import", "bad.jsonl", "sqlite:///a.db"], "bad.jsonl, line 2: is not JSON"),
+        (5, ["threads", "redis://host?token=hunter2"], "no backend for 'redis'"),
+        (1, ["export", "sqlite:///a.db", "no/such/directory.jsonl"], "No such file or directory"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    code: int, arguments: Sequence[str], said: str
+) -> None:
+    Path("bad.jsonl").write_text('{"thread_id": "t", "messages": []}\n{\n')
+    line = fails(code, *arguments)
+    assert said in line
+    assert "hunter2" not in line
+
+
+def test_wrong_usage_is_2_and_repeats_no_secret() -> None:
+    for arguments in (["threads"], ["nonsense"], ["threads", "memory://", "b://x?token=hunter2"]):
+        done = command(*arguments)
+        assert done.returncode == exits.USAGE
+        assert "hunter2" not in done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_traceback() -> None:
+    ok("import", "chats.jsonl", "sqlite:///a.db")
+    with subprocess.Popen(
+        [*COMMAND, "export", "sqlite:///a.db", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == exits.FAILED
+
+
+def test_help_has_examples_and_the_exit_codes() -> None:
+    for name in COMMANDS:
+        shown = ok(name, "--help")
+        assert f"$ mastra-storage {name}" in shown
+        assert "Exit codes" in shown
+    assert "Exit codes" in ok("--help")
+    assert re.fullmatch(r"mastra-storage \d+\.\d+\.\d+\S*\n", ok("--version"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "said"),
+    [
+        (["demo"], "typer", "pip install 'mastra-storage[cli]'"),
+        (["demo"], "rich", "pip install 'mastra-storage[cli]'"),
+        (["check", "memory://"], "pytest", "pip install 'mastra-storage[cli,testing]'"),
+    ],
+)
+def test_a_missing_extra_is_one_line(arguments: Sequence[str], missing: str, said: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = {['x', *arguments]!r}\n"
+        "from mastra_storage.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert said in line
+
+
+def test_secrets_are_left_out_of_any_text() -> None:
+    text = "tried convex://host/path?key=abc and x://me:secret@host, 'y://z?t=1'; then a?b"
+    assert exits.without_secrets(text) == (
+        "tried convex://host/path and x://host, 'y://z'; then a?b"
+    )
