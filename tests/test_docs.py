@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from pytest_examples import CodeExample, EvalExample, find_examples
+
+import mastra_storage
+from mastra_storage import Storage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,3 +48,23 @@ def test_included_and_linked_files_exist(page: Path) -> None:
         assert (ROOT / "docs" / include["path"]).is_file()
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_reference_has_every_method_as_it_is() -> None:
+    text = " ".join((ROOT / "docs" / "reference.md").read_text("utf-8").split())
+    for name, method in inspect.getmembers(Storage, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        _, *parameters = inspect.signature(method).parameters.values()
+        plain = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+        signature = str(inspect.Signature(plain)).replace("'", '"')
+        signature = signature.replace("cursor=None, count=True", "…")
+        assert f"{name}{signature} " in text
+
+
+def test_the_reference_has_every_member_of_every_record() -> None:
+    lines = (ROOT / "docs" / "reference.md").read_text("utf-8").splitlines()
+    for name in ("Thread", "Message", "WorkflowRun", "Trace", "Eval", "Resource", "Page"):
+        [line] = [line for line in lines if line.startswith(f"| `{name}` |")]
+        named = re.findall(r"`(\w+)`", line)
+        assert named == [name, *getattr(mastra_storage, name).__struct_fields__]
