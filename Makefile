@@ -26,6 +26,8 @@ demo: $(VENV)/demo.stamp ## keep a conversation in SQLite, read it back, look at
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 	@$(BIN)/python -m pytest
+	@for plugin in $(PLUGINS); do \
+	  echo "== $$plugin"; (cd $$plugin && $(abspath $(BIN))/python -m pytest tests) || exit 1; done
 
 test-all: ## run the tests on every supported Python of this machine
 	@for python in $$(.ci/pythons); do $(MAKE) --no-print-directory test PYTHON=$$python || exit 1; done
@@ -37,7 +39,7 @@ lint: $(VENV)/lint.stamp ## check style, types and the documentation
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@for plugin in $(PLUGINS); do (cd $$plugin && $(abspath $(BIN))/mypy) || exit 1; done
+	@for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin || exit 1; done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Documentation built in site/"
 
 clean: ## remove what this file made
