@@ -1,0 +1,22 @@
+"""Workers KV on this machine, for every test of the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kv_server import KVServer
+
+
+@pytest.fixture(scope="session")
+def kv_server() -> Iterator[KVServer]:
+    """The server of this session; tests take `kv`, which is clean."""
+    with KVServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+async def kv(kv_server: KVServer) -> KVServer:
+    """The server without namespaces, without faults, and with its counts at zero."""
+    await kv_server.reset()
+    return kv_server

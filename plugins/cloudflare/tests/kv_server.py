@@ -1,0 +1,163 @@
+"""The REST API of Workers KV on this machine: real KV bindings in workerd, started from Python.
+
+As a script it starts the server, sets `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and
+`CLOUDFLARE_BASE_URL`, runs a command, and stops the server again:
+
+    python kv_server.py COMMAND [ARGUMENT ...]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+SERVER = Path(__file__).parent / "server"
+_START_SECONDS = 60
+
+
+class KVServerError(RuntimeError):
+    """The server cannot be installed, started or controlled."""
+
+
+class KVServer:
+    """A running server; use `KVServer.start()`, and `stop()` or `with` to end it.
+
+    `url` is what clients call a base URL. `token` may read and write, `read_token` may read,
+    `no_right_token` may do neither.
+    """
+
+    url: str
+    account_id: str
+    token: str
+    read_token: str
+    no_right_token: str
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, str]) -> None:
+        self._process = process
+        self._control = ready["control"]
+        self.url = ready["url"]
+        self.account_id = ready["account_id"]
+        self.token = ready["token"]
+        self.read_token = ready["read_token"]
+        self.no_right_token = ready["no_right_token"]
+
+    @classmethod
+    def start(cls, *, store: Literal["kv", "memory"] = "kv", namespaces: int = 40) -> KVServer:
+        """Install what the server needs, once, and start it on a free port.
+
+        `store="memory"` keeps the pairs in the Worker's memory instead of KV bindings, for
+        volumes that would take too long there.
+        """
+        install()
+        command = ["node", "server.mjs", "--store", store, "--namespaces", str(namespaces)]
+        process = subprocess.Popen(
+            command, cwd=SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
+        line = process.stdout.readline() if readable else ""
+        if not line:
+            process.kill()
+            process.wait()
+            raise KVServerError("the Workers KV server did not start; see its output above")
+        return cls(process, json.loads(line))
+
+    def stop(self) -> None:
+        """End the server; its data is gone."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        code = self._process.wait(timeout=30)
+        self._process.stdout.close()
+        if code:
+            raise KVServerError("the Workers KV server met a defect of its own; see its output")
+
+    def __enter__(self) -> KVServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    async def control(self, **settings: Any) -> dict[str, Any]:
+        """Change settings and faults while the server runs; its state afterwards.
+
+        The names are those of `server/README.md`.
+        """
+        return await asyncio.to_thread(self._call, settings)
+
+    async def reset(self, *, clear: bool = True) -> None:
+        """Switch all faults off and count from zero; with `clear`, delete all namespaces."""
+        await self.control(reset=True, clear=clear)
+
+    async def counts(self) -> dict[str, int]:
+        """Requests by method and route since the last reset: `{"PUT bulk": 1, ...}`."""
+        counts: dict[str, int] = (await asyncio.to_thread(self._call))["counts"]
+        return counts
+
+    async def bill(self) -> dict[str, int]:
+        """Keys read, written and deleted, and listings, since the last reset."""
+        bill: dict[str, int] = (await asyncio.to_thread(self._call))["bill"]
+        return bill
+
+    async def log(self) -> list[dict[str, Any]]:
+        """The last 10,000 requests: route, namespace, target, status, fault, bill, at, body."""
+        log: list[dict[str, Any]] = (await asyncio.to_thread(self._call, None, "?log"))["log"]
+        return log
+
+    def _call(self, settings: dict[str, Any] | None = None, query: str = "") -> dict[str, Any]:
+        data = None if settings is None else json.dumps(settings).encode()
+        try:
+            with urlopen(Request(self._control + query, data), timeout=60) as answer:
+                state: dict[str, Any] = json.load(answer)
+        except HTTPError as error:
+            with error:
+                raise KVServerError(json.load(error)["error"]) from None
+        return state
+
+
+def install() -> None:
+    """Install the server's npm packages next to it, unless they are there."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            raise KVServerError(
+                f"{program} was not found; the tests of the Cloudflare plugin run Workers KV on "
+                "this machine and need Node.js 20 or newer"
+            )
+    lock = SERVER / "package-lock.json"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    installed = SERVER / "node_modules" / ".installed"
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed; sessions may run in parallel
+        if installed.exists() and installed.read_text() == wanted:
+            return
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        outcome = subprocess.run(command, cwd=SERVER, capture_output=True, text=True, check=False)
+        if outcome.returncode:
+            raise KVServerError(f"npm could not install the Workers KV server:\n{outcome.stderr}")
+        installed.write_text(wanted)
+
+
+def main() -> int:
+    with KVServer.start() as server:
+        environment = {
+            **os.environ,
+            "CLOUDFLARE_ACCOUNT_ID": server.account_id,
+            "CLOUDFLARE_API_TOKEN": server.token,
+            "CLOUDFLARE_BASE_URL": server.url,
+        }
+        return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
