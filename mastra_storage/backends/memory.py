@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from msgspec import UNSET, structs
 
@@ -39,10 +40,17 @@ class Memory:
         self.changed = asyncio.Event()
 
 
+# The data of `memory://NAME`.
+_named: WeakValueDictionary[str, Memory] = WeakValueDictionary()
+
+
 class MemoryBackend(Backend):
     """A store that lives as long as its `Memory`.
 
     storage = Storage(MemoryBackend())
+
+    `memory://` is a store of its own; all `memory://NAME` of one name and process share one,
+    for as long as any of them is there.
     """
 
     name = "memory"
@@ -55,7 +63,8 @@ class MemoryBackend(Backend):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         url_options(url, options, allowed=())
-        return cls()
+        name = url.partition("://")[2].partition("?")[0]
+        return cls(_named.setdefault(name, Memory()) if name else None)
 
     async def open(self) -> None:
         self._closed.clear()

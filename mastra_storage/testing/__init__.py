@@ -10,17 +10,30 @@ A plugin adopts it in one class with one fixture, under pytest with pytest-async
         def make_backend(self, tmp_path):
             return lambda: MyBackend(tmp_path / "store")
 
-Install it with `pip install mastra-storage[testing]`.
+Install what it needs with `pip install mastra-storage[testing]`. The wrappers `FaultyBackend`
+and `isolated` need nothing.
 """
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING, Any
 
-pytest.register_assert_rewrite("mastra_storage.testing.suite")
+from mastra_storage.testing.faults import FaultyBackend
+from mastra_storage.testing.isolation import IsolatedBackend, isolated
 
-from mastra_storage.testing.faults import FaultyBackend  # noqa: E402 - after the rewrite is set up
-from mastra_storage.testing.isolation import IsolatedBackend, isolated  # noqa: E402
-from mastra_storage.testing.suite import StorageConformance  # noqa: E402
+if TYPE_CHECKING:
+    from mastra_storage.testing.suite import StorageConformance
 
 __all__ = ["FaultyBackend", "IsolatedBackend", "StorageConformance", "isolated"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the tests when they are asked for, so that their asserts explain themselves."""
+    if name != "StorageConformance":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest
+
+    pytest.register_assert_rewrite("mastra_storage.testing.suite")
+    from mastra_storage.testing.suite import StorageConformance
+
+    return StorageConformance

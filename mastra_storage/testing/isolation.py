@@ -54,16 +54,21 @@ class IsolatedBackend(Wrapper):
         return [name.removeprefix(self.prefix) for name in found if name.startswith(self.prefix)]
 
     async def clear(self) -> None:
-        """Delete every row written through this wrapper's tables."""
-        for table in self._written.values():
-            await self.wrapped.write([DeletePrefix(table, ())])
+        """Delete every row of the tables written through this wrapper."""
+        await self.write([DeletePrefix(table, ()) for table in self.written])
+
+    @property
+    def written(self) -> list[Table]:
+        """The tables written through this wrapper, by their usual names."""
+        return list(self._written.values())
 
     def _inside(self, table: Table) -> Table:
         return structs.replace(table, name=self.prefix + table.name)
 
     def _renamed(self, op: Op) -> Op:
-        table = self._inside(op.row.table if isinstance(op, Put) else op.table)
+        table = op.row.table if isinstance(op, Put) else op.table
         self._written[table.name] = table
+        table = self._inside(table)
         if isinstance(op, Put):
             return structs.replace(op, row=structs.replace(op.row, table=table))
         return structs.replace(op, table=table)

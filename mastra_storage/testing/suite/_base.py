@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias, TypeVar
@@ -13,15 +11,12 @@ import pytest_asyncio
 
 from mastra_storage.backend import Backend
 from mastra_storage.storage import Storage
+from mastra_storage.testing._waiting import EVENTUALLY, settling
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 MakeBackend: TypeAlias = Callable[[], Backend]
 OpenStore: TypeAlias = Callable[[], Awaitable[Storage]]
-
-# How often a condition is looked at that may take a while to hold.
-_LOOK_AGAIN = 0.02
 
 
 def full(test: F) -> F:
@@ -34,18 +29,6 @@ def require(backend: Backend, capability: str) -> None:
     """Skip the test unless the backend declares `capability`."""
     if not getattr(backend.capabilities, capability):
         pytest.skip(f"{backend.name} does not declare {capability}")
-
-
-async def until(
-    read: Callable[[], Awaitable[T]], good: Callable[[T], bool], within: float = 0.0
-) -> T:
-    """What `read` gives as soon as it is `good`, or what it gives after `within` seconds."""
-    end = time.monotonic() + within
-    while True:
-        found = await read()
-        if good(found) or time.monotonic() >= end:
-            return found
-        await asyncio.sleep(_LOOK_AGAIN)
 
 
 class Base:
@@ -62,7 +45,7 @@ class Base:
     writers = 50
     """How many calls run at the same time in the tests of concurrency."""
 
-    eventually = 90.0
+    eventually = EVENTUALLY
     """Within how many seconds another store sees a write, where `strong_reads` is not declared."""
 
     touch_delay = 2.0
@@ -70,6 +53,9 @@ class Base:
 
     machine_examples = 30
     """How many random sequences of calls are compared with those on memory."""
+
+    machine_shrinks = True
+    """Whether a sequence that differs is made as short as can be, by many more runs."""
 
     @pytest.fixture
     def make_backend(self) -> MakeBackend:
@@ -99,4 +85,4 @@ class Base:
 
     def settling(self, backend: Backend) -> float:
         """Within how many seconds another store sees what was acknowledged."""
-        return 0.0 if backend.capabilities.strong_reads else self.eventually
+        return settling(backend, self.eventually)

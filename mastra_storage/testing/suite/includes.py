@@ -7,18 +7,19 @@ import pytest
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.records import Include, Message
 from mastra_storage.storage import Storage
-from mastra_storage.testing.suite._base import Base
+from mastra_storage.testing.suite._base import Base, full
 from mastra_storage.testing.suite._build import at, contents, messages, thread_with
 
 
 class IncludeTests(Base):
     async def test_include_alone_gives_its_window(self, storage: Storage) -> None:
-        await thread_with(storage, messages("t", range(8)))
+        await thread_with(storage, messages("t", range(7)))
         found = await storage.get_messages("t", last=0, include=[Include("m4", previous=2, next=1)])
         assert contents(found) == [2, 3, 4, 5]
         found = await storage.get_messages("t", last=0, include=[Include("m0", previous=9)])
         assert contents(found) == [0]
 
+    @full
     async def test_windows_are_merged_and_in_order(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", range(8), step=0))
         found = await storage.get_messages(
@@ -36,12 +37,14 @@ class IncludeTests(Base):
         )
         assert contents(found) == ["a", 1, "b", 2]
 
+    @full
     async def test_an_unknown_target_is_left_out(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", range(3)))
         windows = [Include("nobody", previous=2), Include("m0", thread_id="nobody", next=2)]
         assert contents(await storage.get_messages("t", last=1, include=windows)) == [2]
         assert await storage.get_messages("nobody", include=[Include("m0")]) == []
 
+    @full
     async def test_dates_do_not_limit_windows(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", range(5)))
         found = await storage.get_messages("t", from_date=at(4), include=[Include("m1", next=1)])
@@ -81,6 +84,7 @@ class IncludeTests(Base):
         assert contents(found) == [1, 3]
         assert await storage.get_messages("t", resource_id="other") == []
 
+    @full
     async def test_windows_of_other_threads_are_checked_too(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", "a"))
         await thread_with(storage, messages("mine", "b"), id="mine")
@@ -91,6 +95,7 @@ class IncludeTests(Base):
         found = await storage.get_messages("t", include=windows)
         assert sorted(contents(found)) == ["a", "b", "c"]
 
+    @full
     async def test_access_follows_a_thread_to_its_new_resource(self, storage: Storage) -> None:
         await thread_with(storage)
         await storage.save_message(Message(thread_id="t", role="user", content="hi"))

@@ -294,8 +294,9 @@ class MachineTests(Base):
                         stateful_step_count=_STEPS,
                         deadline=None,
                         derandomize=True,
+                        report_multiple_bugs=False,
                         database=None,
-                        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+                        phases=[Phase.generate, *[Phase.shrink] * self.machine_shrinks],
                         suppress_health_check=list(HealthCheck),
                     ),
                 )

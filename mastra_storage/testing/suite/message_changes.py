@@ -15,7 +15,8 @@ from mastra_storage.errors import (
 from mastra_storage.records import MessageUpdate, Thread
 from mastra_storage.schema import MESSAGES
 from mastra_storage.storage import Storage
-from mastra_storage.testing.suite._base import Base, until
+from mastra_storage.testing._waiting import until
+from mastra_storage.testing.suite._base import Base, full
 from mastra_storage.testing.suite._build import (
     at,
     contents,
@@ -59,6 +60,7 @@ class MessageChangeTests(Base):
         kept = await members(storage.backend, MESSAGES, "t", "m0")
         assert (kept["reactions"], kept["content"]) == ([10**30], "b")
 
+    @full
     async def test_updates_are_checked_whole(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", "ab"))
         bad: list[Any] = [
@@ -96,6 +98,7 @@ class MessageChangeTests(Base):
         assert contents(await storage.get_messages("t")) == ["t"]
         assert contents(await storage.get_messages("u")) == ["u"]
 
+    @full
     async def test_moving_a_message_to_its_own_thread_changes_nothing(
         self, storage: Storage
     ) -> None:
@@ -127,6 +130,7 @@ class MessageChangeTests(Base):
             assert structs.replace(after, updated_at=before.updated_at) == before
             before = after
 
+    @full
     async def test_a_move_moves_updated_at_of_both_threads(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", "a"))
         await thread_with(storage, id="u")

@@ -10,7 +10,7 @@ import pytest
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.records import Eval, Message, Page, Thread, Trace, WorkflowRun
 from mastra_storage.storage import Storage
-from mastra_storage.testing.suite._base import Base
+from mastra_storage.testing.suite._base import Base, full
 from mastra_storage.testing.suite._build import at, thread_with
 
 KINDS = ("threads", "messages", "runs", "traces", "evals")
@@ -138,6 +138,7 @@ class PagingTests(Base):
                 with pytest.raises(InvalidArgumentError):
                     await listed(storage, kind, **{name: bad})
 
+    @full
     @pytest.mark.parametrize("kind", _DATED)
     async def test_date_ranges_include_both_ends_in_listings(
         self, storage: Storage, kind: str
@@ -152,6 +153,7 @@ class PagingTests(Base):
         with pytest.raises(InvalidArgumentError):
             await listed(storage, kind, to_date="2024-01-01")
 
+    @full
     async def test_cursors_belong_to_one_direction(self, storage: Storage) -> None:
         await add(storage, "threads", range(2))
         cursor = (await storage.list_threads(per_page=1)).next_cursor
@@ -159,6 +161,7 @@ class PagingTests(Base):
             with pytest.raises(InvalidArgumentError):
                 await storage.list_threads(per_page=1, cursor=cursor, **other)
 
+    @full
     async def test_ascending_pages_meet_rows_added_behind_them(self, storage: Storage) -> None:
         await thread_with(storage)
         await add(storage, "messages", range(3))
@@ -168,6 +171,7 @@ class PagingTests(Base):
         page = await storage.get_messages_paginated("t", per_page=9, cursor=page.next_cursor)
         assert numbers(page) == [2, 5]
 
+    @full
     async def test_a_cursor_outlives_the_row_it_points_at(self, storage: Storage) -> None:
         await thread_with(storage)
         await add(storage, "messages", range(4))

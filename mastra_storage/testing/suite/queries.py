@@ -9,7 +9,7 @@ from msgspec import structs
 
 from mastra_storage.backend import Backend, Delete, Query, Result, select
 from mastra_storage.schema import Row
-from mastra_storage.testing.suite._base import Base
+from mastra_storage.testing.suite._base import Base, full
 from mastra_storage.testing.suite._build import ROWS, micros, names, put, row
 
 
@@ -96,6 +96,7 @@ class QueryTests(Base):
                     await self.matches(backend, rows, structs.replace(query, limit=2))
                     await self.matches(backend, rows, structs.replace(query, offset=1, limit=2))
 
+    @full
     async def test_offsets_and_limits_at_the_edges(self, backend: Backend) -> None:
         rows = sample()
         await put(backend, *rows)
@@ -137,6 +138,7 @@ class QueryTests(Base):
         assert names(rest.rows) == ["c", "d"]
         assert rest.cursor is None
 
+    @full
     async def test_walks_by_cursor_meet_every_row_once(self, backend: Backend) -> None:
         rows = sample()
         await put(backend, *rows)

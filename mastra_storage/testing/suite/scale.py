@@ -63,6 +63,8 @@ class ScaleTests(Base):
         await storage.save_traces(
             [Trace(id=f"x{n}", name=f"n{n % 3}", created_at=at(n % 50)) for n in range(many)]
         )
+        whole = await storage.get_traces(per_page=None)
+        assert (whole.total, len(set(ids(whole)))) == (many, many)
         assert (await storage.get_traces(per_page=5)).total == many
         found = await storage.get_traces(name="n1", per_page=None)
         expected = [f"x{n}" for n in range(many) if n % 3 == 1]

@@ -10,7 +10,7 @@ from mastra_storage.errors import InvalidArgumentError, InvalidRecordError
 from mastra_storage.records import Eval, Message, Resource, Thread, Trace, WorkflowRun
 from mastra_storage.schema import TABLES
 from mastra_storage.storage import Storage
-from mastra_storage.testing.suite._base import Base
+from mastra_storage.testing.suite._base import Base, full
 from mastra_storage.testing.suite._build import ROWS, at, contents, messages, thread_with
 
 _ONE_OF_EACH: dict[str, tuple[Any, dict[str, str]]] = {
@@ -57,11 +57,13 @@ class TableTests(Base):
         await storage.insert("threads", {"id": "t", "resource_id": "r", "created_at": at()})
         assert contents(await storage.get_messages("t", resource_id="r")) == ["hi"]
 
+    @full
     async def test_inserting_a_thread_again_keeps_its_messages(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", "ab"))
         await storage.insert("threads", Thread(id="t", resource_id="r"))
         assert contents(await storage.get_messages("t")) == ["a", "b"]
 
+    @full
     async def test_clearing_threads_leaves_their_messages(self, storage: Storage) -> None:
         await thread_with(storage, messages("t", "ab"))
         await storage.clear_table("threads")

@@ -11,7 +11,7 @@ from mastra_storage.backend import ABSENT, Backend, Delete, DeletePrefix, Op, Pu
 from mastra_storage.errors import ConflictError, NotFoundError
 from mastra_storage.records import now, to_microseconds
 from mastra_storage.schema import Table
-from mastra_storage.testing.suite._base import Base, require
+from mastra_storage.testing.suite._base import Base, full, require
 from mastra_storage.testing.suite._build import ODD_IDS, ROWS, micros, names, put, row, stored
 
 OTHER = structs.replace(ROWS, name="kit_others")
@@ -59,6 +59,7 @@ class VerbTests(Base):
         assert await backend.get(ROWS, []) == []
         assert await backend.get(OTHER, [("box", "1")]) == [None]
 
+    @full
     async def test_keys_may_have_any_text_and_empty_parts(self, backend: Backend) -> None:
         keys = [*[("box", id) for id in ODD_IDS], *[(id, "x") for id in ODD_IDS], ("", "")]
         keys += [("a", "b:c"), ("a:b", "c"), ("", "a"), ("a", "")]
@@ -125,8 +126,8 @@ class VerbTests(Base):
 
     async def test_delete_prefix_takes_whole_parts(self, backend: Backend) -> None:
         boxes = ("a", "a:b", "ab", "a/b", "", "A")
-        for table in (ROWS, OTHER):
-            await put(backend, *[row(box, id, table=table) for box in boxes for id in "xy"])
+        await put(backend, *[row(box, id) for box in boxes for id in "xy"])
+        await put(backend, row("a", "x", table=OTHER))
 
         async def left() -> set[str]:
             return {r.key[0] for r in (await backend.query(Query(table=ROWS))).rows}
@@ -139,7 +140,7 @@ class VerbTests(Base):
         assert await backend.get(ROWS, [("ab", "x"), ("ab", "y")]) != [None, None]
         await backend.write([DeletePrefix(ROWS, ())])
         assert await left() == set()
-        assert len(await everything(backend, OTHER)) == 2 * len(boxes)
+        assert await everything(backend, OTHER) == ["x"]
 
     async def test_ops_of_one_write_happen_in_order(self, backend: Backend) -> None:
         await put(backend, row(id="old"))

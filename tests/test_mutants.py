@@ -1,0 +1,316 @@
+"""A backend with a planted fault, or an untrue declaration, does not pass the kit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from mastra_storage.backend import DeletePrefix, Op, Put, Query, Result, Touch
+from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.errors import TooLargeError
+from mastra_storage.plugins import register
+from mastra_storage.schema import Key, Row, Table
+from mastra_storage.testing import StorageConformance
+from mastra_storage.testing.live import run_kit
+
+# -- planted faults -------------------------------------------------------------------------
+
+
+class DropsTheLastRow(MemoryBackend):
+    """Of a batch of several rows, the last is not stored."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        puts = [op for op in ops if isinstance(op, Put)]
+        await super().write([op for op in ops if len(puts) < 2 or op is not puts[-1]])
+
+
+class SwapsEqualTimes(MemoryBackend):
+    """Of two neighbours with equal times, the later comes first."""
+
+    async def query(self, query: Query) -> Result:
+        result = await super().query(query)
+        rows = result.rows
+        for n in range(1, len(rows), 2):
+            if rows[n - 1].order == rows[n].order:
+                rows[n - 1 : n + 1] = rows[n], rows[n - 1]
+        return result
+
+
+class LosesARowPastAThousand(MemoryBackend):
+    """Of more than a thousand rows found, one is missing."""
+
+    async def query(self, query: Query) -> Result:
+        result = await super().query(query)
+        del result.rows[1_000:1_001]
+        return result
+
+
+class AcknowledgesBeforeStoring(MemoryBackend):
+    """Writes return before others can see them, and what is unseen at closing is lost.
+
+    The writer itself reads what it wrote, and errors are raised in time: only a second store
+    can tell.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._pending: list[Op] = []
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        self._store()
+        before = {
+            name: {first: dict(rows) for first, rows in partitions.items()}
+            for name, partitions in self._memory.tables.items()
+        }
+        await super().write(ops)  # raises what there is to raise
+        self._memory.tables = before
+        self._pending = list(ops)
+        asyncio.get_running_loop().call_later(0.01, self._store)
+
+    def _store(self) -> None:
+        ops, self._pending = self._pending, []
+        for op in ops:
+            self._apply(op, [])
+        if ops:
+            self._wake()
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        self._store()
+        return await super().get(table, keys)
+
+    async def query(self, query: Query) -> Result:
+        self._store()
+        return await super().query(query)
+
+    async def close(self) -> None:
+        self._pending.clear()
+        await super().close()
+
+
+class DeletesTooMuch(MemoryBackend):
+    """Deleting the rows of "a" deletes those of "a:b" too."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        found: list[Op] = []
+        for op in ops:
+            if isinstance(op, DeletePrefix) and len(op.prefix) == 1:
+                firsts = [*self._memory.tables.get(op.table.name, {}), op.prefix[0]]
+                starting = {first for first in firsts if first.startswith(op.prefix[0])}
+                found += [DeletePrefix(op.table, (first,)) for first in starting]
+            else:
+                found.append(op)
+        await super().write(found)
+
+
+class LeavesOutTheLastInstant(MemoryBackend):
+    """A range of time does not hold its end."""
+
+    async def query(self, query: Query) -> Result:
+        if query.until is not None:
+            query = structs.replace(query, until=query.until - 1)
+        return await super().query(query)
+
+
+class MovesReplacedRows(MemoryBackend):
+    """A row that is replaced goes behind others of its time."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        await super().write(
+            [structs.replace(op, keep_place=False) if isinstance(op, Put) else op for op in ops]
+        )
+
+
+class LowersTouches(MemoryBackend):
+    """A row is as recently touched as it was touched last."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        await super().write(ops)
+        for op in ops:
+            if isinstance(op, Touch):
+                [row] = await self.get(op.table, [op.key])
+                if row is not None:
+                    self._set(op.table, op.key, structs.replace(row, touched=op.at))
+
+
+# -- untrue declarations --------------------------------------------------------------------
+
+
+class NotAtomic(MemoryBackend):
+    """What a failing write did before it failed stays."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        touches = [op for op in ops if isinstance(op, Touch)]
+        for op in [*touches, *ops]:
+            await super().write([op])
+
+
+class AtomicUpToAHundred(NotAtomic):
+    """Atomic, but for fewer rows than it says."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        write = super().write if len(ops) > 100 else super(NotAtomic, self).write
+        await write(ops)
+
+
+class DoesNotCompare(MemoryBackend):
+    """Stores, whatever version is there."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        await super().write([Put(op.row) if isinstance(op, Put) else op for op in ops])
+
+
+class WatchesItselfAlone(MemoryBackend):
+    """A watcher does not see what other backends write."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._changed = asyncio.Event()
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        await super().write(ops)
+        self._notify()
+
+    async def close(self) -> None:
+        await super().close()
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def watch(self, query: Query) -> AsyncIterator[Result]:
+        while not self._closed.is_set():
+            changed = self._changed
+            yield await self.query(query)
+            await changed.wait()
+
+
+class HoldsLessThanItSays(MemoryBackend):
+    """Refuses records that are smaller than the largest it declares."""
+
+    capabilities = structs.replace(MemoryBackend.capabilities, max_record_bytes=100_000)
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        if any(isinstance(op, Put) and len(op.row.value) > 99_999 for op in ops):
+            raise TooLargeError("too large after all")
+        await super().write(ops)
+
+
+class HasALimitUndeclared(HoldsLessThanItSays):
+    """Declares no largest record, and has one."""
+
+    capabilities = MemoryBackend.capabilities
+
+
+class HoldsWhatItSays(MemoryBackend):
+    """No mutant: a `max_record_bytes` that is true, and small enough to be tried."""
+
+    capabilities = structs.replace(MemoryBackend.capabilities, max_record_bytes=100_000)
+
+
+# -- the runs -------------------------------------------------------------------------------
+
+
+def failures(backend: type[MemoryBackend], *, full: bool) -> set[str]:
+    """The rules that fail when the kit is run on `backend`."""
+    failed: set[str] = set()
+
+    def note(rule: str, outcome: str, detail: str, seconds: float) -> None:
+        if outcome == "failed":
+            failed.add(rule)
+
+    register("mutant", backend)
+    code = run_kit("mutant://memory", full=full, on_result=note)
+    assert code == (1 if failed else 0)
+    return failed
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not come at once on memory does not come at all."""
+    monkeypatch.setattr(StorageConformance, "watch_delay", 0.5)
+    monkeypatch.setattr(StorageConformance, "touch_delay", 0.1)
+    monkeypatch.setattr(StorageConformance, "machine_examples", 10)
+
+
+@pytest.mark.parametrize("backend", [MemoryBackend, HoldsWhatItSays])
+def test_a_backend_without_a_fault_passes(backend: type[MemoryBackend]) -> None:
+    assert failures(backend, full=True) == set()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "caught"),
+    [
+        (
+            DropsTheLastRow,
+            {
+                "messages: a batch is stored whole and in order",
+                "verbs: a row comes back as it was put",
+                "scale: many messages of a thread",
+                "machine: random calls give what they give on memory",
+            },
+        ),
+        (
+            SwapsEqualTimes,
+            {
+                "messages: equal times never mix two turns",
+                "threads: threads of equal times keep the order of saving",
+                "queries: filters and orders",
+                "scale: cursors walk many messages",
+                "machine: random calls give what they give on memory",
+            },
+        ),
+        (
+            LosesARowPastAThousand,
+            {
+                "scale: many messages of a thread",
+                "scale: many threads of a resource",
+                "scale: many traces",
+            },
+        ),
+        (
+            AcknowledgesBeforeStoring,
+            {
+                "capabilities: strong reads see every acknowledged write",
+                "faults: what was acknowledged is there for others",
+                "faults: what was acknowledged is there after reopening",
+            },
+        ),
+    ],
+)
+def test_a_planted_fault_is_caught(mutant: type[MemoryBackend], caught: set[str]) -> None:
+    assert caught <= failures(mutant, full=True)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "caught"),
+    [
+        (
+            DeletesTooMuch,
+            {
+                "threads: deleting a thread takes its messages along",
+                "verbs: delete prefix takes whole parts",
+            },
+        ),
+        (LeavesOutTheLastInstant, {"messages: date ranges include both ends"}),
+        (MovesReplacedRows, {"messages: replacing a message keeps its place"}),
+        (LowersTouches, {"verbs: touch raises and never lowers"}),
+        (NotAtomic, {"capabilities: atomic a refused op undoes the whole write"}),
+        (DoesNotCompare, {"capabilities: compare and set lets one of many writers win"}),
+        (WatchesItselfAlone, {"live: a declared watch sees what another store writes"}),
+        (HoldsLessThanItSays, {"capabilities: records up to the declared size are kept"}),
+        (HasALimitUndeclared, {"capabilities: records up to the declared size are kept"}),
+    ],
+)
+def test_a_quick_run_catches_these_too(mutant: type[MemoryBackend], caught: set[str]) -> None:
+    assert caught <= failures(mutant, full=False)
+
+
+def test_a_number_of_atomic_rows_that_is_too_high_is_caught() -> None:
+    assert failures(AtomicUpToAHundred, full=True) == {
+        "capabilities: atomic holds up to the declared number of rows"
+    }
