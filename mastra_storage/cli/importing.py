@@ -69,7 +69,8 @@ async def _import(file: str, url: str, resource: str) -> Imported:
 @contextmanager
 def _reading(file: str) -> Iterator[BinaryIO]:
     if file == "-":
-        yield sys.stdin.buffer
+        # A reader of its own: the interpreter cannot end while a thread waits in that of sys.stdin.
+        yield open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
         return
     try:
         opened = Path(file).open("rb")  # noqa: SIM115  # closed below

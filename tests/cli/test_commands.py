@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -175,14 +175,14 @@ def test_check_shows_each_rule_and_leaves_no_rows() -> None:
 def test_check_fails_with_the_store() -> None:
     plugin = (
         "from mastra_storage import register\n"
-        "from mastra_storage.backends.sqlite import SqliteBackend\n"
-        "class Forgetful(SqliteBackend):\n"
+        "from mastra_storage.backends.memory import MemoryBackend\n"
+        "class Forgetful(MemoryBackend):\n"
         "    name = 'forgetful'\n"
         "    async def write(self, ops):\n"
         "        await super().write(ops[:-1] if len(ops) > 2 else ops)\n"
         "register('forgetful', Forgetful)\n"
     )
-    arguments = ["mastra-storage", "check", "forgetful:///x.db", "--json"]
+    arguments = ["mastra-storage", "check", "forgetful://x", "--json"]
     run = f"import sys; sys.argv = {arguments!r}\nfrom mastra_storage.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", plugin + run], capture_output=True, check=False)
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
@@ -346,11 +346,7 @@ def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> 
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not _has_rows("a.db"):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    _wait_for(lambda: _wal_size("a.db") > 2_000_000)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
@@ -369,20 +365,33 @@ def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> 
     assert "0 rows written" in ok("import", "many.jsonl", "sqlite:///a.db")
 
 
-def _has_rows(file: str) -> bool:
-    import sqlite3
-
-    if not Path(file).exists():
-        return False
-    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+def test_ctrl_c_ends_an_import_that_waits_for_its_input() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "import", "-", "sqlite:///a.db"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _wait_for(lambda: _wal_size("a.db") > 0)
+    time.sleep(0.5)  # it reads now, or soon: in any case it must end
+    process.send_signal(signal.SIGINT)
     try:
-        return bool(connection.execute("SELECT 1 FROM sqlite_master").fetchone()) and (
-            Path(f"{file}-wal").stat().st_size > 2_000_000
-        )
-    except (sqlite3.OperationalError, FileNotFoundError):
-        return False
+        assert process.wait(timeout=20) == exits.INTERRUPTED
     finally:
-        connection.close()
+        process.kill()
+        process.communicate()
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _wal_size(file: str) -> int:
+    wal = Path(f"{file}-wal")
+    return wal.stat().st_size if wal.exists() else 0
 
 
 # -- errors ----------------------------------------------------------------------------------
