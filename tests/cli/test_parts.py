@@ -1,0 +1,137 @@
+"""Parts of the command that are best looked at alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from mastra_storage import Message
+from mastra_storage.cli.render import message_panel
+from mastra_storage.cli.transfer.long_line import elements, split_head
+from mastra_storage.cli.transfer.prefetch import prefetched
+from mastra_storage.errors import InvalidRecordError
+from mastra_storage.testing.strategies import json_values
+
+
+@given(
+    values=st.lists(json_values(max_leaves=6), max_size=5),
+    size=st.integers(1, 12),
+    ascii=st.booleans(),
+)
+def test_a_long_line_is_cut_into_its_elements(values: list[Any], size: int, ascii: bool) -> None:
+    text = json.dumps({"thread_id": "t", "messages": values}, ensure_ascii=ascii)
+    line = text.encode() + b"\n"
+    found = split_head(line)
+    assert found is not None
+    head, read = found
+    assert {name: bytes(value) for name, value in head.items()} == {"thread_id": b'"t"'}
+    pieces = _pieces(read, size)
+    cut = list(elements(b"", lambda: next(pieces, b"")))
+    assert [json.loads(element) for element in cut] == values
+
+
+def _pieces(text: bytes, size: int) -> Iterator[bytes]:
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def test_messages_that_are_not_the_lines_own_are_no_head() -> None:
+    assert split_head(b'{"thread_id": "t", "a": {"messages": [1]}}') is None
+    assert split_head(b'{"thread_id": "t", "a": "\\"messages\\": [1]"}') is None
+    assert split_head(b'{"thread_id": "t"}') is None
+
+
+def test_a_long_line_that_ends_early_is_an_error() -> None:
+    with pytest.raises(InvalidRecordError, match="ends in the middle"):
+        list(elements(b'1, "a]', lambda: b""))
+
+
+async def test_items_are_read_ahead_but_not_far() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(6):
+            made.append(number)
+            yield number
+
+    found = []
+    async for item in prefetched(items(), ahead=2):
+        await asyncio.sleep(0.02)
+        found.append(item)
+        assert len(made) <= item + 3
+    assert found == made == list(range(6))
+
+
+async def test_an_error_in_the_thread_comes_where_the_items_are_read() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise InvalidRecordError("broken")
+
+    batches = prefetched(items())
+    assert await anext(batches) == 1
+    with pytest.raises(InvalidRecordError, match="broken"):
+        await anext(batches)
+
+
+async def test_nothing_is_read_once_nobody_wants_it() -> None:
+    left = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            left.set()
+
+    batches = prefetched(items())
+    assert await anext(batches) == 1
+    await batches.aclose()
+    assert await asyncio.to_thread(left.wait, 5)
+
+
+def _rendered(content: Any, role: str = "assistant") -> str:
+    console = Console(width=100, record=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(message_panel(Message(thread_id="t", role=role, content=content)))
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("plain", "plain"),
+        (["one", {"type": "text", "text": "two"}], "two"),
+        ({"format": 2, "parts": [{"type": "text", "text": "in parts"}]}, "in parts"),
+        ([{"type": "tool-call", "toolName": "f", "args": {"x": [1]}}], "→ f(x=[1])"),
+        ([{"type": "tool-call", "toolName": "f", "input": {}}], "→ f()"),
+        ([{"type": "tool-result", "toolName": "f", "result": {"y": 2}}], '{"y":2}'),
+        ({"tool_calls": [{"function": {"name": "g", "arguments": "{broken"}}]}, '→ g("{broken")'),
+        ({"tool_calls": [7]}, "7"),
+        ({"content": "says", "tool_calls": []}, "says"),
+        ({"anything": None}, '{"anything":null}'),
+        (None, "(empty)"),
+        ([], "(empty)"),
+        (3.5, "3.5"),
+    ],
+)
+def test_what_a_message_says(content: Any, said: str) -> None:
+    assert said in _rendered(content)
+
+
+def test_a_tool_result_names_its_tool_and_indents_long_json() -> None:
+    result = json.dumps({"flights": ["x" * 60, "y" * 60]})
+    shown = _rendered({"name": "search", "content": result}, role="tool")
+    assert "tool · search" in shown
+    assert '  "flights": [' in shown
+
+
+@given(json_values())
+def test_any_content_can_be_shown(content: Any) -> None:
+    assert _rendered(content)
