@@ -112,6 +112,19 @@ class FaultTests(Base):
             with pytest.raises(UnavailableError):
                 await anext(values)
 
+    async def test_without_count_nothing_is_counted(self, faulty: Storage) -> None:
+        await thread_with(faulty, messages("t", "ab"))
+        self.faults(faulty).fail("query", times=99, matching=lambda query: query.count)
+        for listing in (
+            faulty.list_threads(count=False),
+            faulty.list_threads(metadata={}, per_page=1, count=False),
+            faulty.get_messages_paginated("t", per_page=1, count=False),
+            faulty.get_workflow_runs(count=False),
+            faulty.get_traces(attributes={"a": 1}, count=False),
+            faulty.get_evals(count=False),
+        ):
+            assert (await listing).total is None
+
     async def test_a_write_that_fails_changes_nothing(self, faulty: Storage) -> None:
         await thread_with(faulty, messages("t", "ab"))
         before = await self.everything(faulty)
