@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 
 SERVER = Path(__file__).parent / "server"
 _START_SECONDS = 60
+_NEEDS = "Workers KV on this machine, for tests and demos, needs Node.js 20.11 or newer with npm"
 
 
 class KVServerError(RuntimeError):
@@ -130,10 +131,10 @@ def install() -> None:
     """Install the server's npm packages next to it, unless they are there."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
-            raise KVServerError(
-                f"{program} was not found; the tests of the Cloudflare plugin run Workers KV on "
-                "this machine and need Node.js 20 or newer"
-            )
+            raise KVServerError(f"{program} was not found; {_NEEDS}")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    if [int(number) for number in version.stdout.strip("v\n").split(".")[:2]] < [20, 11]:
+        raise KVServerError(f"node is {version.stdout.strip()}; {_NEEDS}")
     lock = SERVER / "package-lock.json"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     installed = SERVER / "node_modules" / ".installed"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -252,7 +253,7 @@ class TestValues:
 
     async def test_come_with_metadata_in_a_form(self, api: Api) -> None:
         form = multipart(value="the value", metadata='{"a": [1, null]}')
-        (await api.call("PUT", f"/{api.id}/values/key", data=form)).result
+        assert (await api.call("PUT", f"/{api.id}/values/key", data=form)).result == {}
         assert (await api.get("key")).body == b"the value"
         assert (await api.call("GET", f"/{api.id}/metadata/key")).result == {"a": [1, None]}
         await api.put("key", "without")
@@ -740,9 +741,15 @@ async def test_the_official_sdk_works(kv: KVServer) -> None:
 
 
 class TestStarting:
-    def test_says_what_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("PATH", "")
-        with pytest.raises(KVServerError, match=r"node was not found.*Node\.js 20"):
+    def test_says_what_is_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(KVServerError, match=r"node was not found.*needs Node\.js 20\.11"):
+            KVServer.start()
+        for name, text in [("npm", ""), ("node", "echo v18.20.1")]:
+            program = tmp_path / name
+            program.write_text(f"#!/bin/sh\n{text}\n")
+            program.chmod(0o755)
+        with pytest.raises(KVServerError, match=r"node is v18\.20\.1"):
             KVServer.start()
 
     def test_ends_with_the_process_that_started_it(self) -> None:
@@ -757,7 +764,7 @@ class TestStarting:
         assert process.returncode == 0
 
     def test_runs_a_command_with_the_server_in_its_environment(self) -> None:
-        code = "import os; print(os.environ['CLOUDFLARE_BASE_URL'], os.environ['CLOUDFLARE_API_TOKEN'])"
+        code = "import os; print(*map(os.environ.get, ['CLOUDFLARE_BASE_URL', 'CLOUDFLARE_API_TOKEN']))"
         script = SERVER.parent / "kv_server.py"
         output = subprocess.run(
             [sys.executable, script, sys.executable, "-c", code], capture_output=True, check=True

@@ -1,0 +1,106 @@
+"""What the API answers, and which error an answer is."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from mastra_storage import (
+    AuthenticationError,
+    RateLimitedError,
+    StorageError,
+    TooLargeError,
+    UnavailableError,
+)
+
+T = TypeVar("T")
+
+KEY_NOT_FOUND, NO_NAMESPACE, NAMESPACE_EXISTS = 10009, 10013, 10014
+
+_AUTHENTICATION = {9106, 9109, 10000, 10026}
+_RATE_LIMITED = {971, 10022, 10046}
+_DAILY_LIMIT = 10048
+_TOO_LARGE = {10024, 10030, 10047}
+_UNAVAILABLE = {10001}
+
+
+class Problem(Struct):
+    """An error in an answer."""
+
+    code: int = 0
+    message: str = ""
+
+
+class Answer(Struct, Generic[T]):
+    """The envelope around every answer but a value."""
+
+    result: T
+    success: bool = True
+    errors: list[Problem] = []
+    result_info: dict[str, Any] | None = None
+
+
+class _Failure(Struct):
+    errors: list[Problem] = []
+
+
+class MissingKeyError(Exception):
+    """There is no such key."""
+
+
+class MissingNamespaceError(Exception):
+    """There is no such namespace (any more)."""
+
+
+class NamespaceExistsError(Exception):
+    """There is a namespace of that title already."""
+
+
+def failure_of(status: int, body: bytes, retry_after: str | None) -> Exception:
+    """The error that an answer with this status, or without success, stands for."""
+    try:
+        problems = msgspec.json.decode(body, type=_Failure).errors
+    except msgspec.MsgspecError:
+        problems = []
+    codes = {problem.code for problem in problems}
+    said = "; ".join(f"{p.code} {p.message}" for p in problems) or f"HTTP {status}"
+    if KEY_NOT_FOUND in codes:
+        return MissingKeyError()
+    if NO_NAMESPACE in codes:
+        return MissingNamespaceError()
+    if NAMESPACE_EXISTS in codes:
+        return NamespaceExistsError()
+    return _storage_error(status, codes, said, retry_after)
+
+
+def _storage_error(
+    status: int, codes: set[int], said: str, retry_after: str | None
+) -> StorageError:
+    if _DAILY_LIMIT in codes:
+        return RateLimitedError(
+            f"the plan's daily limit is used up ({said}); upgrade the plan, or go on tomorrow",
+            retryable=False,
+        )
+    if status == 429 or codes & _RATE_LIMITED:
+        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+        return RateLimitedError(
+            f"Cloudflare asks to slow down ({said}); try again"
+            + (f" in {seconds:g} seconds" if seconds else " later"),
+            retry_after=seconds,
+        )
+    if status in (401, 403) or codes & _AUTHENTICATION:
+        return AuthenticationError(
+            f"Cloudflare refused the token ({said}); it must be valid for this account and have "
+            "the right 'Workers KV Storage: Edit'"
+        )
+    if status == 413 or codes & _TOO_LARGE:
+        return TooLargeError(f"KV cannot hold a key, value or metadata of this size ({said})")
+    if status >= 500 or codes & _UNAVAILABLE:
+        return UnavailableError(f"Cloudflare could not answer ({said}); try again later")
+    if status == 404:
+        return AuthenticationError(
+            f"there is no such account for this token ({said}); check account_id and base_url"
+        )
+    return StorageError(f"Cloudflare refused the request ({said})")

@@ -1,0 +1,233 @@
+"""`cloudflare://`: rows in Workers KV."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from msgspec import structs
+
+from mastra_storage import (
+    Backend,
+    Capabilities,
+    Delete,
+    DeletePrefix,
+    InvalidArgumentError,
+    Key,
+    NotFoundError,
+    Op,
+    Put,
+    Query,
+    Result,
+    Row,
+    Table,
+    Touch,
+    UnsupportedError,
+    url_options,
+)
+from mastra_storage_cloudflare.batching import BatchingKV
+from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES, Pair
+from mastra_storage_cloudflare.layout import Layout, layout_of
+from mastra_storage_cloudflare.overlay import OverlayKV, written_at
+from mastra_storage_cloudflare.queries import find, list_all
+from mastra_storage_cloudflare.reader import Reader
+from mastra_storage_cloudflare.touches import Touches
+
+# KV refuses to let a key expire sooner than in a minute.
+_LEAST_SECONDS = 60
+
+
+class CloudflareBackend(Backend):
+    """Rows in the KV namespaces that a transport reaches: the REST API, or a Worker's bindings.
+
+    - `prefix`: before every key, so that environments can share an account.
+    - `retention`: how long the rows of a table are kept, by the table's name.
+    - `consistency_seconds`: how long a store's own writes are laid over what KV answers.
+    """
+
+    name = "cloudflare"
+    capabilities = Capabilities(max_record_bytes=MAX_VALUE_BYTES, poll_interval=5.0)
+
+    def __init__(
+        self,
+        kv: KV,
+        *,
+        prefix: str = "",
+        retention: Mapping[str, timedelta] | None = None,
+        consistency_seconds: float = 120.0,
+        key_interval: float = 1.0,
+    ) -> None:
+        self._kv = OverlayKV(BatchingKV(kv, key_interval=key_interval), seconds=consistency_seconds)
+        self._prefix = prefix
+        self._retention = _checked_retention(retention or {})
+        self._touches = Touches(self._kv, prefix)
+        self._reader = Reader(self._kv, self._touches)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        from mastra_storage_cloudflare.rest import BASE_URL, RestKV
+
+        allowed = ("api_token", "namespace_prefix", "base_url", "retention", "consistency_seconds")
+        found = url_options(url, options, allowed=allowed)
+        account_id = urlsplit(url).netloc
+        api_token = found.pop("api_token", None) or os.environ.get("CLOUDFLARE_API_TOKEN")
+        if not account_id or not api_token:
+            raise InvalidArgumentError(
+                "a Cloudflare URL looks like cloudflare://ACCOUNT_ID?namespace_prefix=myapp_, with "
+                "the API token in CLOUDFLARE_API_TOKEN or as api_token=",
+                backend=cls.name,
+            )
+        prefix = found.pop("namespace_prefix", "")
+        kv = RestKV(account_id, api_token, prefix=prefix, base_url=found.pop("base_url", BASE_URL))
+        return cls(kv, prefix=prefix, **found)
+
+    async def open(self) -> None:
+        await self._kv.open()
+
+    async def close(self) -> None:
+        try:
+            await self._touches.close()
+        finally:
+            await self._kv.close()
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        layout = self._layout(table)
+        return await self._reader.rows(layout, [layout.record_key(key) for key in keys])
+
+    async def query(self, query: Query) -> Result:
+        return await find(self._kv, self._reader, self._layout(query.table), query)
+
+    def watch(self, query: Query) -> AsyncIterator[Result]:
+        raise UnsupportedError("KV cannot watch; the engine polls")
+
+    async def tables(self) -> list[str]:
+        names = await self._kv.namespaces()
+        return [name for name in names if await self._holds_rows(name)]
+
+    async def _holds_rows(self, name: str) -> bool:
+        async for _ in list_all(self._kv, name, f"{self._prefix}mastra_{name}:"):
+            return True
+        return False
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        touches = [op for op in ops if isinstance(op, Touch)]
+        await self._check_touched(touches)
+        puts = [op for op in ops if isinstance(op, Put)]
+        for table in _tables(op.row.table for op in puts):
+            await self._put(self._layout(table), [op for op in puts if op.row.table == table])
+        for op in touches:
+            self._touches.add(op.table, op.key, op.at)
+        deletes = [op for op in ops if isinstance(op, (Delete, DeletePrefix))]
+        for table in _tables(op.table for op in deletes):
+            await self._delete(self._layout(table), [op for op in deletes if op.table == table])
+
+    async def _check_touched(self, touches: Sequence[Touch]) -> None:
+        for table in _tables(op.table for op in touches):
+            keys = [op.key for op in touches if op.table == table]
+            for key in await self._reader.missing(self._layout(table), keys):
+                raise NotFoundError(f"there is no row {key!r} in table {table.name!r} to touch")
+
+    async def _put(self, layout: Layout, puts: Sequence[Put]) -> None:
+        pairs: dict[str, Pair] = {}
+        stale: set[str] = set()
+        rows = [self._placed(layout, put) for put in puts]
+        for row in rows:
+            known = self._reader.known(layout.record_key(row.key))
+            stale.update(known.index_keys if known else ())
+            pairs.update((pair.key, pair) for pair in layout.pairs(row))
+        pairs.update(await self._raised_touches(layout, rows))
+        await self._kv.write(layout.table.name, list(pairs.values()), stale - pairs.keys())
+        for row in rows:
+            self._reader.remember(layout, row)
+
+    async def _raised_touches(self, layout: Layout, rows: Sequence[Row]) -> dict[str, Pair]:
+        """The touches that rows bring with them, where they are later than what is stored."""
+        raised: dict[str, Pair] = {}
+        for row in rows:
+            known = self._reader.known(layout.record_key(row.key))
+            stored = known.touched if known else None
+            if row.touched is not None and (stored is None or stored < row.touched):
+                pair = layout.touch(row.key, row.touched)
+                raised[pair.key] = pair
+        found = await self._kv.get(layout.table.name, list(raised)) if raised else {}
+        return {
+            key: pair
+            for key, pair in raised.items()
+            if key not in found or written_at(found[key].metadata) < written_at(pair.metadata)
+        }
+
+    def _placed(self, layout: Layout, put: Put) -> Row:
+        """The row as it is stored: in the place of the one it replaces, if that is known."""
+        row = put.row
+        if put.if_version is not None:
+            raise UnsupportedError("KV has no compare-and-set; nothing was written")
+        old = self._kv.own(layout.table.name, layout.record_key(row.key))
+        place = None if old is None else layout.place(old)
+        if put.keep_place and place is not None and int(place.order) == row.order:
+            row = structs.replace(row, seq=int(place.seq))
+        kept_for = self._retention.get(layout.table.name)
+        if row.expires_at is None and kept_for is not None:
+            row = structs.replace(row, expires_at=time.time_ns() // 1000 + kept_for)
+        return row
+
+    async def _delete(self, layout: Layout, ops: Sequence[Delete | DeletePrefix]) -> None:
+        keys: dict[str, None] = {}
+        whole = len(layout.table.key)
+        ops = [
+            Delete(op.table, op.prefix)
+            if isinstance(op, DeletePrefix) and len(op.prefix) == whole
+            else op
+            for op in ops
+        ]
+        names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
+        # The index keys of a record are known from its place.
+        await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
+        for op in ops:
+            if isinstance(op, DeletePrefix):
+                keys.update(dict.fromkeys(await self._keys_under(layout, op.prefix)))
+                self._touches.drop(op.table, op.prefix)
+                self._reader.forget_prefix(layout.record_prefix(op.prefix))
+            elif op.if_version is not None:
+                raise UnsupportedError("KV has no compare-and-set; nothing was deleted")
+            else:
+                name = layout.record_key(op.key)
+                keys[name] = None
+                known = self._reader.known(name)
+                keys.update(dict.fromkeys(known.index_keys if known else ()))
+                if layout.table.recent:
+                    keys[layout.touched_of(name)] = None
+                self._touches.drop(op.table, op.key)
+                self._reader.forget(name)
+        await self._kv.write(layout.table.name, [], list(keys))
+
+    async def _keys_under(self, layout: Layout, prefix: Key) -> list[str]:
+        """All keys of the rows under a prefix: records, index keys and touches."""
+        keys: list[str] = []
+        for start in layout.prefixes(prefix):
+            keys += [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
+        return keys
+
+    def _layout(self, table: Table) -> Layout:
+        return layout_of(self._prefix, table)
+
+
+def _tables(tables: Iterable[Table]) -> list[Table]:
+    """The tables in the order they come, each once."""
+    return list(dict.fromkeys(tables))
+
+
+def _checked_retention(retention: Mapping[str, timedelta]) -> dict[str, int]:
+    """Microseconds for which rows are kept, by the name of their table."""
+    for name, kept_for in retention.items():
+        if not isinstance(kept_for, timedelta) or kept_for.total_seconds() < _LEAST_SECONDS:
+            raise InvalidArgumentError(
+                f"retention of {name!r} must be a timedelta of at least {_LEAST_SECONDS} seconds",
+                backend="cloudflare",
+            )
+    return {name: kept_for // timedelta(microseconds=1) for name, kept_for in retention.items()}

@@ -1,0 +1,277 @@
+"""How rows lie in KV: keys, the metadata beside each value, and the ordered index keys.
+
+The key of a record is `{prefix}mastra_{table}:{parts}`, its value the record's JSON. Place,
+indexed fields and version are in the key's metadata, so that a pair is the record and its
+place at once, and a listing sorts and filters without reading a value.
+
+Where a listing would grow with the table, a second key sorts newest first:
+`{prefix}mastra_{table}.newest:{parts}:{time}:{parts}`, or `.by_{field}:` for the rows of one
+field. A touch is a key of its own, `.touched:`, with the time in its metadata.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from hashlib import blake2b
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct, structs
+
+from mastra_storage import InvalidRecordError, Key, Query, Row, StorageError, Table, TooLargeError
+from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_METADATA_BYTES, Entry, Found, Pair
+
+# A part of a key or a field that is longer than there is room for is replaced by its hash,
+# marked by what no escaped text holds.
+_HASH = "%~"
+_DIGEST_BYTES = 42
+_FIELD_BYTES = 100
+
+# Hexadecimal digits of a place in an index key.
+_PLACE_CHARS = 32
+
+_SIGN = 2**63
+_MAX = 2**64 - 1
+
+
+class Place(Struct, frozen=True, omit_defaults=True, rename={
+    "order": "o", "seq": "s", "written": "w", "version": "v", "updated": "u", "expires": "e",
+    "fields": "f", "key": "k",
+}):  # fmt: skip
+    """What the metadata of a record's key says. Numbers are text: JavaScript would round them."""
+
+    order: str
+    seq: str
+    written: str = "0"
+    version: str = ""
+    updated: str = ""
+    expires: str = ""
+    fields: tuple[str, ...] = ()
+    key: Key = ()
+
+
+_place = msgspec.json.Decoder(Place).decode
+_members = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class Layout:
+    """The keys of one table under one prefix."""
+
+    def __init__(self, prefix: str, table: Table) -> None:
+        self.table = table
+        self._base = f"{prefix}mastra_{table.name}"
+        # What the name, a field's name and value, and a place leave, shared by the parts.
+        room = MAX_KEY_BYTES - 2 * len(self._base) - _FIELD_BYTES - 112
+        self._part_bytes = room // len(table.key)
+        if self._part_bytes < _DIGEST_BYTES:
+            raise InvalidRecordError(
+                f"KV has keys of {MAX_KEY_BYTES} bytes: too few for the name and {len(table.key)} "
+                f"key parts of table {table.name!r}"
+            )
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def record_key(self, key: Key) -> str:
+        return f"{self._base}:{self._joined(key)}"
+
+    def _joined(self, key: Key) -> str:
+        return ":".join([escape(part, self._part_bytes) for part in key])
+
+    def record_prefix(self, prefix: Key) -> str:
+        return f"{self._base}:" + "".join(f"{escape(part, self._part_bytes)}:" for part in prefix)
+
+    def touched_key(self, key: Key) -> str:
+        return f"{self._base}.touched:{self._joined(key)}"
+
+    def touched_of(self, record_key: str) -> str:
+        """The key of the touches of a record."""
+        return f"{self._base}.touched:{record_key[len(self._base) + 1 :]}"
+
+    def prefixes(self, prefix: Key) -> list[str]:
+        """Prefixes of all keys of the rows under a prefix: records first, then what is beside."""
+        if not prefix:
+            return [f"{self._base}:", f"{self._base}."]
+        beside = [self.newest_prefix(prefix)] if len(prefix) in self.table.listings else []
+        return [self.record_prefix(prefix), *beside]
+
+    def newest_prefix(self, prefix: Key) -> str:
+        """Before the index keys of the rows under a prefix of the key, newest first."""
+        return f"{self._base}.newest:" + "".join(
+            f"{escape(part, self._part_bytes)}:" for part in prefix
+        )
+
+    def field_prefix(self, name: str, value: str) -> str:
+        """Before the index keys of the rows with a field's value, newest first."""
+        return f"{self._base}.by_{name}:{escape(value, _FIELD_BYTES)}:"
+
+    def index_keys(self, row: Row) -> list[str]:
+        """The index keys beside a record."""
+        place = newest_first(row.order, row.seq)
+        keys = []
+        for listing in self.table.listings:
+            if isinstance(listing, int):
+                rest = row.key[listing:]
+                start = self.newest_prefix(row.key[:listing])
+            elif value := row.fields.get(listing):
+                rest = row.key
+                start = self.field_prefix(listing, value)
+            else:
+                continue
+            keys.append(f"{start}{place}:{self._joined(rest)}")
+        return keys
+
+    def record_key_of_index(self, index_key: str, start: str, prefix: Key) -> str:
+        """The key of the record that an index key beginning with `start` is beside."""
+        return self.record_prefix(prefix) + index_key[len(start) + _PLACE_CHARS + 1 :]
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def pairs(self, row: Row) -> list[Pair]:
+        """The record and its index keys, as they are written."""
+        metadata = self._metadata(row)
+        expiration = None if row.expires_at is None else -(-row.expires_at // 1_000_000)
+        record = Pair(self.record_key(row.key), row.value, metadata, expiration)
+        return [record, *[Pair(key, b"1", metadata, expiration) for key in self.index_keys(row)]]
+
+    def _metadata(self, row: Row) -> str:
+        place = Place(
+            order=str(row.order),
+            seq=str(row.seq),
+            written=str(time.time_ns() // 1000),
+            version=row.version,
+            updated="" if row.updated == row.order else str(row.updated),
+            expires="" if row.expires_at is None else str(row.expires_at),
+            fields=tuple(shorten(row.fields.get(name, "")) for name in self.table.fields),
+            key=row.key if self.key_of(self.record_key(row.key)) is None else (),
+        )
+        metadata = msgspec.json.encode(place)
+        if len(metadata) > MAX_METADATA_BYTES and self.table.record is not None:
+            # A record holds its own key.
+            metadata = msgspec.json.encode(structs.replace(place, key=()))
+        if len(metadata) > MAX_METADATA_BYTES:
+            raise TooLargeError(
+                f"the key and indexed fields of row {row.key!r} of table {self.table.name!r} need "
+                f"{len(metadata)} bytes of key metadata, of which KV has {MAX_METADATA_BYTES}"
+            )
+        return metadata.decode()
+
+    def place(self, entry: Entry | Found | Pair) -> Place | None:
+        """The place in a key's metadata; `None` when it is not ours."""
+        try:
+            return _place(entry.metadata or "")
+        except msgspec.MsgspecError:
+            return None
+
+    def row(self, name: str, found: Found, touched: int | None) -> Row:
+        """The row of a record that was read."""
+        place = self.place(found)
+        if place is None:
+            raise StorageError(
+                f"the value under key {name!r} was not written by mastra-storage: its key has no "
+                "metadata of ours; remove it, or open the store with interop='mastra' if "
+                "the TypeScript store wrote it"
+            )
+        fields = {n: v for n, v in zip(self.table.fields, place.fields, strict=False) if v}
+        key = self.key_of(name) or place.key
+        if not key or any(is_short(value) for value in fields.values()):
+            key, fields = self._from_value(name, found.value)
+        order = int(place.order)
+        return Row(
+            table=self.table,
+            key=key,
+            value=found.value,
+            order=order,
+            seq=int(place.seq),
+            fields=fields,
+            updated=int(place.updated) if place.updated else order,
+            touched=touched,
+            version=place.version,
+            expires_at=int(place.expires) if place.expires else None,
+        )
+
+    def key_of(self, name: str) -> Key | None:
+        """The parts in a record's key; `None` when one of them is a hash."""
+        parts = name[len(self._base) + 1 :].split(":")
+        return None if any(_HASH in part for part in parts) else tuple(map(unquote, parts))
+
+    def _from_value(self, name: str, value: bytes) -> tuple[Key, dict[str, str]]:
+        """The key and fields of a record whose key could not hold them, from the record itself."""
+        if self.table.record is not None:
+            kind = self.table.record
+            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+        else:
+            names = {}
+        members = _members(value)
+        found = {n: members.get(names.get(n, n)) for n in (*self.table.key, *self.table.fields)}
+        texts = {n: v for n, v in found.items() if isinstance(v, str)}
+        key = tuple([texts[part] for part in self.table.key if part in texts])
+        if len(key) < len(self.table.key) or self.record_key(key) != name:
+            raise StorageError(f"the record under key {name!r} does not hold its own key")
+        return key, {n: texts[n] for n in self.table.fields if texts.get(n)}
+
+    def touch(self, key: Key, at: int) -> Pair:
+        """The time of a touch, as it is written: it is in the metadata alone."""
+        return Pair(self.touched_key(key), b"1", f'{{"w":"{at}"}}')
+
+    def row_matches(self, row: Row, query: Query) -> bool:
+        """Whether a row is one of those a query asks for."""
+        since, until = query.since, query.until
+        return (
+            row.key[: len(query.prefix)] == query.prefix
+            and (since is None or row.order >= since)
+            and (until is None or row.order <= until)
+            and all(row.fields.get(n, "") in values for n, values in query.fields.items())
+        )
+
+    def matches(self, place: Place, query: Query) -> bool:
+        """Whether a row at this place is one of those a query asks for, its prefix aside."""
+        order = int(place.order)
+        if place.expires and int(place.expires) <= time.time_ns() // 1000:
+            return False
+        if query.since is not None and order < query.since:
+            return False
+        if query.until is not None and order > query.until:
+            return False
+        fields = dict(zip(self.table.fields, place.fields, strict=False))
+        return all(
+            fields.get(name, "") in [shorten(value) for value in values]
+            for name, values in query.fields.items()
+        )
+
+
+@cache
+def layout_of(prefix: str, table: Table) -> Layout:
+    return Layout(prefix, table)
+
+
+def escape(part: str, most: int) -> str:
+    """A part of a key without the separator, or a hash of it when it has more than `most` bytes."""
+    escaped = part.replace("%", "%25").replace(":", "%3A")
+    return escaped if len(escaped.encode()) <= most else _HASH + _digest(part)
+
+
+def shorten(value: str) -> str:
+    """An indexed field as metadata holds it: as it is, or a hash of it."""
+    if len(value.encode()) <= _FIELD_BYTES and not value.startswith(_HASH):
+        return value
+    return _HASH + _digest(value)
+
+
+def is_short(value: str) -> bool:
+    return value.startswith(_HASH)
+
+
+def newest_first(order: int, seq: int) -> str:
+    """A place as text that sorts in the reverse of time."""
+    return f"{_MAX - (order + _SIGN):016x}{_MAX - seq:016x}"
+
+
+def place_of_index(index_key: str, start: str) -> tuple[int, int]:
+    """The order and seq in an index key."""
+    text = index_key[len(start) : len(start) + _PLACE_CHARS]
+    return _MAX - int(text[:16], 16) - _SIGN, _MAX - int(text[16:], 16)
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=20).hexdigest()

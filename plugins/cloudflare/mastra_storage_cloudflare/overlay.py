@@ -1,0 +1,178 @@
+"""Reading one's own writes, on a store that shows them late.
+
+For a while after a write of its own, a store answers gets and listings with what it wrote,
+unless KV has something written later by somebody else. Each value's metadata carries the time
+it was written, so the later one is known. Misses of others are never remembered.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from mastra_storage import PartialWriteError
+from mastra_storage_cloudflare.kv import KV, Entry, Found, Listing, Pair
+
+
+class _Stamp(Struct, rename={"written": "w"}):
+    written: str = "0"
+
+
+_stamp = msgspec.json.Decoder(_Stamp).decode
+
+
+def written_at(metadata: str | None) -> int:
+    """When a value was written, in microseconds; 0 when its metadata does not say."""
+    try:
+        return int(_stamp(metadata or "{}").written)
+    except (msgspec.MsgspecError, ValueError):
+        return 0
+
+
+class _Own(Struct):
+    """A write of one's own: what was stored (`None`: deleted), when, and until when it counts."""
+
+    pair: Pair | None
+    written: int
+    until: float
+    number: int
+
+    @property
+    def size(self) -> int:
+        pair = self.pair
+        return 200 + (0 if pair is None else len(pair.key) + len(pair.value) + len(pair.metadata))
+
+
+class OverlayKV(KV):
+    """Lays one's own recent writes over another `KV`."""
+
+    def __init__(self, kv: KV, *, seconds: float = 120.0, max_bytes: int = 64 * 2**20) -> None:
+        """`seconds`: how long a write counts; `max_bytes`: the oldest are forgotten beyond it."""
+        self._kv = kv
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._writes = 0
+        # Oldest first, as dictionaries keep what was put in; and the keys of each, sorted.
+        self._own: dict[tuple[str, str], _Own] = {}
+        self._keys: dict[str, list[str]] = {}
+
+    async def open(self) -> None:
+        await self._kv.open()
+
+    async def close(self) -> None:
+        self._own.clear()
+        self._keys.clear()
+        self._bytes = 0
+        await self._kv.close()
+
+    async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+        found = await self._kv.get(namespace, keys)
+        self._forget_old()
+        for key in keys:
+            own = self._own.get((namespace, key))
+            if own is None or _is_later(found.get(key), own):
+                continue
+            if own.pair is None:
+                found.pop(key, None)
+            else:
+                found[key] = Found(own.pair.value, own.pair.metadata)
+        return found
+
+    async def keys(
+        self, namespace: str, prefix: str, *, cursor: str | None = None, limit: int
+    ) -> Listing:
+        # The cursor handed out says also behind which key the listing goes on.
+        start, inner = ("", None) if cursor is None else msgspec.json.decode(cursor)
+        listing = await self._kv.keys(namespace, prefix, cursor=inner, limit=limit)
+        self._forget_old()
+        end = listing.entries[-1].key if listing.entries else start
+        entries = {entry.key: entry for entry in listing.entries}
+        for key in self._own_keys(namespace, prefix, start, end if listing.cursor else None):
+            own = self._own[namespace, key]
+            if _is_later(entries.get(key), own):
+                continue
+            if own.pair is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = Entry(key, own.pair.metadata)
+        return Listing(
+            [entries[key] for key in sorted(entries)],
+            msgspec.json.encode((end, listing.cursor)).decode() if listing.cursor else None,
+        )
+
+    async def namespaces(self) -> list[str]:
+        return await self._kv.namespaces()
+
+    async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
+        self._writes += 1
+        number = self._writes
+        moment = time.time_ns() // 1000
+        failed: set[str] = set()
+        try:
+            await self._kv.write(namespace, pairs, deletes)
+        except PartialWriteError as exc:
+            failed = {key for _, (key,) in exc.failed}
+            raise
+        except BaseException:
+            failed = {*[pair.key for pair in pairs], *deletes}
+            raise
+        finally:
+            for pair in pairs:
+                if pair.key not in failed:
+                    self._remember(namespace, pair.key, pair, written_at(pair.metadata), number)
+            for key in deletes:
+                if key not in failed:
+                    self._remember(namespace, key, None, moment, number)
+
+    def own(self, namespace: str, key: str) -> Pair | None:
+        """What this store itself wrote there lately; `None` when it did not, or deleted it."""
+        self._forget_old()
+        own = self._own.get((namespace, key))
+        return own.pair if own is not None else None
+
+    def _remember(
+        self, namespace: str, key: str, pair: Pair | None, written: int, number: int
+    ) -> None:
+        old = self._own.get((namespace, key))
+        if old is not None and old.number > number:
+            return
+        if old is not None:
+            self._drop(namespace, key)
+        own = _Own(pair, written, time.monotonic() + self._seconds, number)
+        self._own[namespace, key] = own
+        self._bytes += own.size
+        insort(self._keys.setdefault(namespace, []), key)
+        while self._bytes > self._max_bytes:
+            self._drop(*next(iter(self._own)))
+
+    def _forget_old(self) -> None:
+        moment = time.monotonic()
+        while self._own:
+            (namespace, key), own = next(iter(self._own.items()))
+            if own.until > moment:
+                return
+            self._drop(namespace, key)
+
+    def _drop(self, namespace: str, key: str) -> None:
+        self._bytes -= self._own.pop((namespace, key)).size
+        keys = self._keys[namespace]
+        del keys[bisect_left(keys, key)]
+
+    def _own_keys(self, namespace: str, prefix: str, start: str, end: str | None) -> Iterator[str]:
+        """One's own keys with a prefix, behind `start` and up to `end`."""
+        keys = self._keys.get(namespace, [])
+        for key in keys[bisect_left(keys, max(prefix, start)) :]:
+            if not key.startswith(prefix) or (end is not None and key > end):
+                return
+            if key > start or not start:
+                yield key
+
+
+def _is_later(there: Found | Entry | None, own: _Own) -> bool:
+    """Whether what KV shows was written after one's own write."""
+    return there is not None and written_at(there.metadata) > own.written

@@ -1,0 +1,66 @@
+"""`CloudflareStore`: a `Storage` on Workers KV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from mastra_storage import InvalidArgumentError, Storage
+from mastra_storage_cloudflare.backend import CloudflareBackend
+
+__all__ = ["CloudflareStore"]
+
+
+class CloudflareStore(Storage):
+    """Storage on Workers KV, over the REST API or a Worker's bindings.
+
+    Over REST, anywhere:
+
+        CloudflareStore(account_id="…", api_token="…", namespace_prefix="myapp_")
+
+    Inside a Python Worker:
+
+        CloudflareStore(bindings={"threads": env.THREADS, "default": env.KV}, key_prefix="myapp_")
+
+    - `account_id`, `api_token`: default to `CLOUDFLARE_ACCOUNT_ID` and `CLOUDFLARE_API_TOKEN`.
+    - `namespace_prefix`, `key_prefix`: keep environments apart; both mean the same, so REST and
+      bindings with one prefix share data.
+    - `base_url`: another address of the API, for gateways and tests.
+    - `bindings`: KV namespaces by table name, with or without `mastra_`; `default` serves every
+      table that has none of its own.
+    - `retention`: how long rows are kept, by table: `{"traces": timedelta(days=30)}`.
+    """
+
+    def __init__(
+        self,
+        *,
+        account_id: str | None = None,
+        api_token: str | None = None,
+        namespace_prefix: str = "",
+        base_url: str | None = None,
+        bindings: Mapping[str, Any] | None = None,
+        key_prefix: str = "",
+        retention: Mapping[str, timedelta] | None = None,
+        **options: Any,
+    ) -> None:
+        if bindings is not None:
+            from mastra_storage_cloudflare.binding import BindingKV
+
+            kv: Any = BindingKV(bindings)
+            prefix = key_prefix or namespace_prefix
+        else:
+            from mastra_storage_cloudflare.rest import BASE_URL, RestKV
+
+            account_id = account_id or os.environ.get("CLOUDFLARE_ACCOUNT_ID")
+            api_token = api_token or os.environ.get("CLOUDFLARE_API_TOKEN")
+            if not account_id or not api_token:
+                raise InvalidArgumentError(
+                    "give account_id and api_token (or CLOUDFLARE_ACCOUNT_ID and "
+                    "CLOUDFLARE_API_TOKEN), or bindings inside a Worker",
+                    backend="cloudflare",
+                )
+            prefix = namespace_prefix or key_prefix
+            kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url or BASE_URL)
+        super().__init__(CloudflareBackend(kv, prefix=prefix, retention=retention, **options))

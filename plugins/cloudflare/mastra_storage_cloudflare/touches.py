@@ -1,0 +1,77 @@
+"""Touches: acknowledged at once, merged, and written within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from msgspec import structs
+
+from mastra_storage import Key, Row, StorageError, Table
+from mastra_storage_cloudflare.kv import KV
+from mastra_storage_cloudflare.layout import layout_of
+
+_DELAY = 1.0
+
+_log = logging.getLogger("mastra_storage.cloudflare")
+
+
+class Touches:
+    """The touches that wait to be written: of each row the latest."""
+
+    def __init__(self, kv: KV, prefix: str) -> None:
+        self._kv = kv
+        self._prefix = prefix
+        self._waiting: dict[tuple[Table, Key], int] = {}
+        self._flushing: asyncio.Task[None] | None = None
+
+    def add(self, table: Table, key: Key, at: int) -> None:
+        self._waiting[table, key] = max(at, self._waiting.get((table, key), at))
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush_later())
+
+    def drop(self, table: Table, prefix: Key) -> None:
+        """Forget the touches of rows that are being deleted."""
+        for found, key in list(self._waiting):
+            if found == table and key[: len(prefix)] == prefix:
+                del self._waiting[found, key]
+
+    def apply(self, row: Row) -> Row:
+        """The row with the touch that waits, if it is later than the one it has."""
+        waiting = self._waiting.get((row.table, row.key))
+        if waiting is None or (row.touched is not None and row.touched >= waiting):
+            return row
+        return structs.replace(row, touched=waiting)
+
+    def waiting(self, table: Table, key: Key) -> int | None:
+        """The touch of a row that is not written yet."""
+        return self._waiting.get((table, key))
+
+    async def close(self) -> None:
+        """Write what waits."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+        await self._flush()
+
+    async def _flush_later(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(_DELAY)
+            try:
+                await self._flush()
+            except StorageError as exc:
+                _log.debug("touches wait for the next try: %s", type(exc).__name__)
+        self._flushing = None
+
+    async def _flush(self) -> None:
+        """Write the touches that wait; those that could not be written wait on."""
+        sending = dict(self._waiting)
+        tables = {table for table, _ in sending}
+        for table in tables:
+            layout = layout_of(self._prefix, table)
+            pairs = [layout.touch(key, at) for (of, key), at in sending.items() if of == table]
+            await self._kv.write(table.name, pairs, ())
+        for touched, at in sending.items():
+            if self._waiting.get(touched) == at:
+                del self._waiting[touched]
