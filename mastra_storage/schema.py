@@ -138,7 +138,7 @@ class Table(Struct, frozen=True, kw_only=True):
                 f"the row {row.key!r} of table {self.name!r} does not hold a record of that table "
                 f"({exc}); it was written by something else, or damaged"
             ) from exc
-        if row.touched is not None and row.touched > row.updated:
+        if self.recent and self.record and row.touched is not None and row.touched > row.updated:
             record.updated_at = from_microseconds(row.touched)
         return record
 

@@ -24,12 +24,13 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from msgspec import structs
 
-from mastra_storage.backend import ABSENT, Backend, Capabilities, Op, Position, Put, Query
+from mastra_storage.backend import ABSENT, Backend, Capabilities, Op, Position, Put, Query, Touch
 from mastra_storage.cursor import decode_cursor, encode_cursor, fingerprint
 from mastra_storage.errors import (
     ConflictError,
     InvalidArgumentError,
     InvalidRecordError,
+    NotFoundError,
     StorageError,
     TooLargeError,
     UnavailableError,
@@ -209,7 +210,11 @@ class Engine:
                         f"{len(op.row.value):,} bytes of JSON, more than the {limit:,} that "
                         "this backend holds; keep large content elsewhere and refer to it"
                     )
-        await self.backend.write(ops)
+        try:
+            await self.backend.write(ops)
+        except NotFoundError as exc:
+            # Only what is touched has to be there, and only threads are touched.
+            raise no_thread(*[op.key[0] for op in ops if isinstance(op, Touch)]) from exc
         if self._log.isEnabledFor(logging.DEBUG):
             tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
             self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
@@ -430,6 +435,15 @@ def holds(members: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         and members[name] == value
         and isinstance(members[name], bool) == isinstance(value, bool)
         for name, value in wanted.items()
+    )
+
+
+def no_thread(*thread_ids: str) -> NotFoundError:
+    """The error for a thread that is not there; one of several, where a write says no more."""
+    if len(thread_ids) == 1:
+        return NotFoundError(f"there is no thread {thread_ids[0]!r}; save the thread first")
+    return NotFoundError(
+        f"one of the threads {', '.join(map(repr, thread_ids))} is not there; save it first"
     )
 
 

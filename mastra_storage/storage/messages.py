@@ -12,9 +12,8 @@ from mastra_storage.backend import Delete, Op, Position, Put, Query, Touch
 from mastra_storage.errors import ConflictError, InvalidArgumentError, NotFoundError
 from mastra_storage.records import Include, Message, MessageUpdate, Page
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row
-from mastra_storage.storage._engine import Engine, operation, together, unique
+from mastra_storage.storage._engine import Engine, no_thread, operation, together, unique
 from mastra_storage.storage._merge import merge
-from mastra_storage.storage.threads import no_thread
 from mastra_storage.validation import (
     check_members,
     choice_argument,
@@ -296,13 +295,7 @@ class Messages(Engine):
     async def _write_touching(self, threads: Iterable[str], ops: Sequence[Op]) -> None:
         """Write, and move `updated_at` of the threads forward; `NotFoundError` without a thread."""
         at = self._now()
-        touches = [Touch(THREADS, (thread,), at) for thread in threads]
-        try:
-            await self._write(*ops, *touches)
-        except NotFoundError as exc:
-            if len(touches) > 1:
-                raise
-            raise no_thread(touches[0].key[0]) from exc
+        await self._write(*ops, *[Touch(THREADS, (thread,), at) for thread in threads])
 
 
 def _checked_include(item: Include, thread_id: str) -> Include:

@@ -8,10 +8,9 @@ from typing import Any
 from msgspec import structs
 
 from mastra_storage.backend import Delete, DeletePrefix, Query
-from mastra_storage.errors import NotFoundError
 from mastra_storage.records import Page, Thread, from_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row
-from mastra_storage.storage._engine import Engine, holds, operation
+from mastra_storage.storage._engine import Engine, holds, no_thread, operation
 from mastra_storage.storage._merge import merge
 from mastra_storage.validation import (
     check_members,
@@ -128,7 +127,3 @@ class Threads(Engine):
         if await self._get(THREADS, thread_id) is None:
             raise no_thread(thread_id)
         await self._write(DeletePrefix(MESSAGES, (thread_id,)), Delete(THREADS, (thread_id,)))
-
-
-def no_thread(thread_id: str) -> NotFoundError:
-    return NotFoundError(f"there is no thread {thread_id!r}; save the thread first")
