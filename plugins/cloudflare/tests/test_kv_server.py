@@ -764,12 +764,12 @@ class TestStarting:
         assert process.returncode == 0
 
     def test_runs_a_command_with_the_server_in_its_environment(self) -> None:
-        code = "import os; print(*map(os.environ.get, ['CLOUDFLARE_BASE_URL', 'CLOUDFLARE_API_TOKEN']))"
+        code = "import os; print(os.environ['CLOUDFLARE_BASE_URL'])"
         script = SERVER.parent / "kv_server.py"
         output = subprocess.run(
             [sys.executable, script, sys.executable, "-c", code], capture_output=True, check=True
         ).stdout.decode()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/client/v4 kv-token\n", output)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/client/v4\n", output)
 
     def test_packages_are_named_without_the_place_they_came_from(self) -> None:
         lock = json.loads((SERVER / "package-lock.json").read_text())
