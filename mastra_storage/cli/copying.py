@@ -8,6 +8,7 @@ import typer
 
 from mastra_storage.cli.console import output, progress, table
 from mastra_storage.cli.exits import DIFFERENT, fail, run
+from mastra_storage.cli.options import open_existing
 from mastra_storage.cli.transfer import Comparison, Copied, copy_rows
 from mastra_storage.plugins import open_storage
 
@@ -53,7 +54,7 @@ def copy(
 
 
 async def _copy(source: str, target: str) -> list[Comparison]:
-    reading, writing = open_storage(source), open_storage(target)
+    reading, writing = open_existing(source), open_storage(target)
     async with reading, writing:
         with progress("reading") as bar:
 

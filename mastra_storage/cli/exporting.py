@@ -12,9 +12,8 @@ import typer
 
 from mastra_storage.cli.console import plural, progress
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import Url
+from mastra_storage.cli.options import Url, open_existing
 from mastra_storage.cli.transfer import Exported, export_lines
-from mastra_storage.plugins import open_storage
 
 __all__ = ["export"]
 
@@ -40,7 +39,7 @@ def export(
 
 
 async def _export(url: str, file: str) -> Exported:
-    storage = open_storage(url)
+    storage = open_existing(url)
     with progress("reading") as bar:
         async with storage:
             with _writing(file) as lines:

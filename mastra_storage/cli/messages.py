@@ -8,10 +8,9 @@ import typer
 
 from mastra_storage.cli.console import output, plural, print_json, shown
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import AsJson, Url
+from mastra_storage.cli.options import AsJson, Url, open_existing
 from mastra_storage.cli.render import message_panel
 from mastra_storage.errors import NotFoundError
-from mastra_storage.plugins import open_storage
 from mastra_storage.records import Message, Thread
 
 __all__ = ["messages"]
@@ -40,7 +39,7 @@ def messages(
 
 
 async def _messages(url: str, thread_id: str, last: int) -> tuple[Thread, list[Message]]:
-    async with open_storage(url) as storage:
+    async with open_existing(url) as storage:
         thread = await storage.get_thread_by_id(thread_id)
         if thread is None:
             raise NotFoundError(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Limit", "Url"]
+from mastra_storage.errors import NotFoundError
+from mastra_storage.plugins import open_storage
+from mastra_storage.storage import Storage
+
+__all__ = ["AsJson", "Limit", "Url", "open_existing"]
 
 Url = Annotated[
     str,
@@ -16,3 +21,12 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines of whole records on stdout.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+def open_existing(url: str) -> Storage:
+    """The storage of a URL, for commands that only read: a file is not made by looking at it."""
+    storage = open_storage(url)
+    path = getattr(storage.backend, "path", None)
+    if isinstance(path, Path) and not path.exists():
+        raise NotFoundError(f"there is no file {path}", backend=storage.backend.name)
+    return storage

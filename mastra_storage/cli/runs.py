@@ -9,8 +9,7 @@ from rich.text import Text
 
 from mastra_storage.cli.console import output, plural, print_json, shown, table, when
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import AsJson, Limit, Url
-from mastra_storage.plugins import open_storage
+from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, WorkflowRun
 
 __all__ = ["runs"]
@@ -53,7 +52,7 @@ def _status(run: WorkflowRun) -> Text:
 async def _runs(
     url: str, workflow: str | None, status: str | None, limit: int
 ) -> Page[WorkflowRun]:
-    async with open_storage(url) as storage:
+    async with open_existing(url) as storage:
         return await storage.get_workflow_runs(
             workflow_name=workflow, status=status, per_page=limit
         )

@@ -8,8 +8,7 @@ import typer
 
 from mastra_storage.cli.console import output, plural, print_json, shown, table, when
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import AsJson, Limit, Url
-from mastra_storage.plugins import open_storage
+from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, Thread
 
 __all__ = ["threads"]
@@ -43,7 +42,7 @@ def threads(
 
 
 async def _threads(url: str, resource: str | None, limit: int) -> Page[Thread]:
-    async with open_storage(url) as storage:
+    async with open_existing(url) as storage:
         return await storage.list_threads(
             resource_id=resource, order_by="updated_at", per_page=limit
         )

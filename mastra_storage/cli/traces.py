@@ -12,9 +12,8 @@ from rich.tree import Tree
 
 from mastra_storage.cli.console import output, plural, print_json, shown, when
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import AsJson, Limit, Url
+from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.errors import NotFoundError
-from mastra_storage.plugins import open_storage
 from mastra_storage.records import Trace
 
 __all__ = ["span_trees", "traces"]
@@ -40,7 +39,7 @@ def traces(
 
 
 async def _traces(url: str, trace_id: str | None, limit: int) -> list[Trace]:
-    async with open_storage(url) as storage:
+    async with open_existing(url) as storage:
         page = await storage.get_traces(
             trace_id=trace_id, per_page=None if trace_id else limit, count=False
         )

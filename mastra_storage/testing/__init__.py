@@ -16,6 +16,7 @@ and `isolated` need nothing.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mastra_storage.testing.faults import FaultyBackend
@@ -31,9 +32,10 @@ def __getattr__(name: str) -> Any:
     """Import the tests when they are asked for, so that their asserts explain themselves."""
     if name != "StorageConformance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import pytest
+    if "mastra_storage.testing.suite" not in sys.modules:
+        import pytest
 
-    pytest.register_assert_rewrite("mastra_storage.testing.suite")
+        pytest.register_assert_rewrite("mastra_storage.testing.suite")
     from mastra_storage.testing.suite import StorageConformance
 
     return StorageConformance

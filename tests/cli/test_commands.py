@@ -415,6 +415,7 @@ def test_an_error_is_one_line_and_an_exit_code(
     code: int, arguments: Sequence[str], said: str
 ) -> None:
     Path("bad.jsonl").write_text('{"thread_id": "t", "messages": []}\n{\n')
+    ok("import", "chats.jsonl", "sqlite:///a.db")
     line = fails(code, *arguments)
     assert said in line
     assert "hunter2" not in line
@@ -467,6 +468,15 @@ def test_a_missing_extra_is_one_line(arguments: Sequence[str], missing: str, sai
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize("name", ["threads", "messages", "runs", "traces", "export", "copy"])
+def test_looking_at_a_file_that_is_not_there_does_not_make_it(name: str, directory: Path) -> None:
+    more = {"messages": ["t"], "export": ["-"], "copy": ["memory://"]}.get(name, [])
+    done = command(name, "sqlite:///typo.db", *more)
+    assert done.returncode == exits.NOT_FOUND
+    assert "there is no file typo.db" in done.stderr
+    assert not (directory / "typo.db").exists()
 
 
 def test_secrets_are_left_out_of_any_text() -> None:

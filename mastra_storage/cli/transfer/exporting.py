@@ -13,7 +13,7 @@ from mastra_storage.cli.transfer.encoding import message_object, row_line, threa
 from mastra_storage.cli.transfer.rows import batches_of, known_tables, naming
 from mastra_storage.schema import MESSAGES, THREADS, Row, Table
 from mastra_storage.storage import Storage
-from mastra_storage.storage._engine import together
+from mastra_storage.storage._lifecycle import together
 from mastra_storage.validation import encode
 
 __all__ = ["Exported", "export_lines"]

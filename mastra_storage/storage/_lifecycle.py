@@ -1,0 +1,136 @@
+"""The life of a storage, and what every public method of it shares."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from mastra_storage.backend import Backend, Capabilities
+from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
+from mastra_storage.schema import TABLES, Key, Table
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="Lifecycle")
+
+
+def operation(
+    method: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Mark a public method: errors and log lines get its name and the backend's."""
+    name = method.__name__.lstrip("_")
+
+    @wraps(method)
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        started = time.perf_counter()
+        outcome = "cancelled"
+        try:
+            self._check_open()
+            result = await method(self, *args, **kwargs)
+        except StorageError as exc:
+            outcome = type(exc).__name__
+            self._located(exc, name)
+            raise
+        else:
+            outcome = "ok"
+            return result
+        finally:
+            if self._log.isEnabledFor(logging.DEBUG):
+                milliseconds = (time.perf_counter() - started) * 1e3
+                self._log.debug("%s: %s, %.2f ms", name, outcome, milliseconds)
+
+    return run
+
+
+async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run coroutines concurrently; the first to fail cancels the others, and is raised."""
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+class Lifecycle:
+    """A backend that is opened and closed, and the tables known to it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._tables: dict[str, Table] = dict(TABLES)
+        self._opened = False
+        self._changing: dict[tuple[str, Key], tuple[asyncio.Lock, int]] = {}
+        self._last_seq = 0
+        self._token = secrets.token_hex(6)
+        self._writes = 0
+        self._log = logging.getLogger(f"mastra_storage.{backend.name}")
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} on {self.backend.name}{'' if self._opened else ', not open'}>"
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend promises."""
+        return self.backend.capabilities
+
+    async def open(self) -> None:
+        """Open the backend. `async with` does it."""
+        if self._opened:
+            raise self._located(InvalidArgumentError("the storage is already open"), "open")
+        try:
+            await self.backend.open()
+        except BaseException as exc:
+            await self.backend.close()
+            if isinstance(exc, StorageError):
+                self._located(exc, "open")
+            raise
+        self._opened = True
+
+    async def close(self) -> None:
+        """Close the backend; safe to call twice."""
+        self._opened = False
+        await self.backend.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def register(self, table: Table) -> None:
+        """Make a table of an adapter's own known to `insert`, `load` and `clear_table`.
+
+        Raises `InvalidArgumentError` when another table has its name.
+        """
+        if self._tables.setdefault(table.name, table) != table:
+            raise InvalidArgumentError(
+                f"there is already another table {table.name!r}", backend=self.backend.name
+            )
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise UnavailableError(
+                "the storage is not open; use it inside `async with`", retryable=False
+            )
+
+    def _located(self, error: StorageError, operation: str) -> StorageError:
+        """The error, with what its raiser did not know."""
+        error.backend = error.backend or self.backend.name
+        error.operation = error.operation or operation
+        return error

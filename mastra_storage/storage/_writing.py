@@ -1,0 +1,165 @@
+"""Writing: places and versions of rows, and changes that lose nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from msgspec import structs
+
+from mastra_storage.backend import ABSENT, Op, Put, Touch
+from mastra_storage.errors import ConflictError, InvalidRecordError, NotFoundError, TooLargeError
+from mastra_storage.records import now, to_microseconds
+from mastra_storage.schema import Key, Row, Table
+from mastra_storage.storage._lifecycle import Lifecycle
+from mastra_storage.validation import list_argument
+
+T = TypeVar("T")
+
+# How often a change is tried again when other writers keep changing the same row.
+_CHANGE_ATTEMPTS = 20
+# `seq` counts thousandths of a microsecond, so that a batch of 1,024 stays within one.
+_SEQ_BITS = 10
+
+
+class Writing(Lifecycle):
+    """The writing half of the engine."""
+
+    def _now(self, floor: int = 0) -> int:
+        """The time of a change in microseconds, never before `floor`."""
+        return max(to_microseconds(now()), floor)
+
+    def _seqs(self, count: int) -> range:
+        """`count` consecutive places for rows that are saved now."""
+        first = max(time.time_ns() // 1000, (self._last_seq >> _SEQ_BITS) + 1) << _SEQ_BITS
+        self._last_seq = first + count - 1
+        return range(first, first + count)
+
+    def _version(self) -> str:
+        """A token for one write, of which there is never a second."""
+        self._writes += 1
+        return f"{self._token}{self._writes:x}"
+
+    def _rows(self, table: Table, records: Iterable[T]) -> tuple[list[T], list[Row]]:
+        """Records that are saved together, checked, and the rows that keep them."""
+        records = list_argument(records, "records")
+        version = self._version()
+        rows = []
+        for position, seq in enumerate(self._seqs(len(records))):
+            try:
+                records[position] = record = table.check(records[position])
+                rows.append(table.row(record, seq=seq, version=version))
+            except InvalidRecordError as exc:
+                if len(records) > 1:
+                    exc.message = f"record {position} of {len(records)}: {exc.message}"
+                raise
+        return records, rows
+
+    async def _write(self, *ops: Op) -> None:
+        limit = self.capabilities.max_record_bytes
+        if limit is not None:
+            for op in ops:
+                if isinstance(op, Put) and len(op.row.value) > limit:
+                    raise TooLargeError(
+                        f"the record {op.row.key!r} of table {op.row.table.name!r} is "
+                        f"{len(op.row.value):,} bytes of JSON, more than the {limit:,} that "
+                        "this backend holds; keep large content elsewhere and refer to it"
+                    )
+        try:
+            await self.backend.write(ops)
+        except NotFoundError as exc:
+            # Only what is touched has to be there, and only threads are touched.
+            raise no_thread(*[op.key[0] for op in ops if isinstance(op, Touch)]) from exc
+        if self._log.isEnabledFor(logging.DEBUG):
+            tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
+            self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
+
+    async def _save(self, table: Table, records: Iterable[T]) -> list[T]:
+        """Store records in place of those with their keys; gives them as stored."""
+        records, rows = self._rows(table, records)
+        if rows:
+            await self._write(*[Put(row) for row in unique(rows)])
+        return records
+
+    async def _change(self, table: Table, key: Key, change: Callable[[Row | None], Row]) -> Row:
+        """Read a row, change it, store it, with nobody's change in between lost.
+
+        `change` gets the row as it is and gives the row as it shall be; it raises to give up.
+        """
+
+        async def prepare() -> tuple[list[Op], Row]:
+            [old] = await self.backend.get(table, [key])
+            row = change(old)
+            return [Put(row, self._expecting(old))], row
+
+        async with self._locks(table, [key]):
+            return await self._compare_and_set(prepare)
+
+    def _expecting(self, old: Row | None) -> Any:
+        """The `if_version` of an op on a row that was read as `old`."""
+        if not self.capabilities.compare_and_set:
+            return None
+        return ABSENT if old is None else old.version
+
+    async def _compare_and_set(self, prepare: Callable[[], Awaitable[tuple[list[Op], T]]]) -> T:
+        """Write what `prepare` makes of what it read, anew while other stores get in between."""
+        attempt = 1
+        while True:
+            ops, result = await prepare()
+            try:
+                if ops:
+                    await self._write(*ops)
+            except ConflictError:
+                if attempt == _CHANGE_ATTEMPTS:
+                    raise
+                await asyncio.sleep(random.uniform(0, min(1.0, 0.005 * 2**attempt)))
+                attempt += 1
+                self._log.debug("another store was first; attempt %d", attempt)
+            else:
+                return result
+
+    @asynccontextmanager
+    async def _locks(self, table: Table, keys: Iterable[Key]) -> AsyncIterator[None]:
+        """Keep other changes of these rows by this store waiting."""
+        async with AsyncExitStack() as stack:
+            for key in sorted(set(keys)):
+                await stack.enter_async_context(self._lock(table, key))
+            yield
+
+    @asynccontextmanager
+    async def _lock(self, table: Table, key: Key) -> AsyncIterator[None]:
+        name = (table.name, key)
+        lock, users = self._changing.get(name, (asyncio.Lock(), 0))
+        self._changing[name] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._changing.pop(name)
+            if users > 1:
+                self._changing[name] = (lock, users - 1)
+
+
+def no_thread(*thread_ids: str) -> NotFoundError:
+    """The error for a thread that is not there; one of several, where a write says no more."""
+    if len(thread_ids) == 1:
+        return NotFoundError(f"there is no thread {thread_ids[0]!r}; save the thread first")
+    return NotFoundError(
+        f"one of the threads {', '.join(map(repr, thread_ids))} is not there; save it first"
+    )
+
+
+def unique(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those that a later one of the same key replaces in place."""
+    found: dict[Key, Row] = {}
+    for row in rows:
+        earlier = found.get(row.key)
+        if earlier is not None and earlier.order == row.order:
+            row = structs.replace(row, seq=earlier.seq)
+        found[row.key] = row
+    return list(found.values())
