@@ -28,14 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["FaultyBackend", "IsolatedBackend", "StorageConformance", "isolated"]
 
 
+_SUITE = "mastra_storage.testing.suite"
+
+
+def _explain_asserts() -> None:
+    """Let pytest, if it is there, rewrite the asserts of the suite before that is imported."""
+    if "pytest" in sys.modules and _SUITE not in sys.modules:
+        sys.modules["pytest"].register_assert_rewrite(_SUITE)
+
+
+_explain_asserts()
+
+
 def __getattr__(name: str) -> Any:
-    """Import the tests when they are asked for, so that their asserts explain themselves."""
+    """Import the tests when they are asked for: the rest of the kit needs no pytest."""
     if name != "StorageConformance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if "mastra_storage.testing.suite" not in sys.modules:
-        import pytest
-
-        pytest.register_assert_rewrite("mastra_storage.testing.suite")
     from mastra_storage.testing.suite import StorageConformance
 
     return StorageConformance
