@@ -33,8 +33,9 @@ _SUITE = "mastra_storage.testing.suite"
 
 def _explain_asserts() -> None:
     """Let pytest, if it is there, rewrite the asserts of the suite before that is imported."""
-    if "pytest" in sys.modules and _SUITE not in sys.modules:
-        sys.modules["pytest"].register_assert_rewrite(_SUITE)
+    pytest = sys.modules.get("pytest")
+    if pytest is not None and _SUITE not in sys.modules:
+        pytest.register_assert_rewrite(_SUITE)
 
 
 _explain_asserts()

@@ -20,3 +20,17 @@ async def kv(kv_server: KVServer) -> KVServer:
     """The server without namespaces, without faults, and with its counts at zero."""
     await kv_server.reset()
     return kv_server
+
+
+@pytest.fixture(scope="session")
+def memory_kv_server() -> Iterator[KVServer]:
+    """The server of this session that keeps all in memory, for large volumes."""
+    with KVServer.start(store="memory") as server:
+        yield server
+
+
+@pytest.fixture
+async def memory_kv(memory_kv_server: KVServer) -> KVServer:
+    """The server in memory, as clean as `kv`."""
+    await memory_kv_server.reset()
+    return memory_kv_server
