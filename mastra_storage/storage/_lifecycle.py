@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -69,7 +69,7 @@ class Lifecycle:
         self._opened = False
         self._changing: dict[tuple[str, Key], tuple[asyncio.Lock, int]] = {}
         self._last_seq = 0
-        self._token = secrets.token_hex(6)
+        self._token = os.urandom(6).hex()
         self._writes = 0
         self._log = logging.getLogger(f"mastra_storage.{backend.name}")
 

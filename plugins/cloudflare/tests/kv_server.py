@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -54,16 +54,23 @@ class KVServer:
         self.no_right_token = ready["no_right_token"]
 
     @classmethod
-    def start(cls, *, store: Literal["kv", "memory"] = "kv", namespaces: int = 40) -> KVServer:
+    def start(
+        cls,
+        *,
+        store: Literal["kv", "memory"] = "kv",
+        namespaces: int = 40,
+        program: Path = SERVER / "server.mjs",
+    ) -> Self:
         """Install what the server needs, once, and start it on a free port.
 
         `store="memory"` keeps the pairs in the Worker's memory instead of KV bindings, for
-        volumes that would take too long there.
+        volumes that would take too long there. `program` may be another that has the server
+        in it.
         """
         install()
-        command = ["node", "server.mjs", "--store", store, "--namespaces", str(namespaces)]
+        command = ["node", str(program), "--store", store, "--namespaces", str(namespaces)]
         process = subprocess.Popen(
-            command, cwd=SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
@@ -127,25 +134,25 @@ class KVServer:
         return state
 
 
-def install() -> None:
-    """Install the server's npm packages next to it, unless they are there."""
+def install(directory: Path = SERVER) -> None:
+    """Install the npm packages of a directory next to their `package.json`, once."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise KVServerError(f"{program} was not found; {_NEEDS}")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
     if [int(number) for number in version.stdout.strip("v\n").split(".")[:2]] < [20, 11]:
         raise KVServerError(f"node is {version.stdout.strip()}; {_NEEDS}")
-    lock = SERVER / "package-lock.json"
+    lock = directory / "package-lock.json"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    installed = SERVER / "node_modules" / ".installed"
+    installed = directory / "node_modules" / ".installed"
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed; sessions may run in parallel
         if installed.exists() and installed.read_text() == wanted:
             return
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        outcome = subprocess.run(command, cwd=SERVER, capture_output=True, text=True, check=False)
+        outcome = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
         if outcome.returncode:
-            raise KVServerError(f"npm could not install the Workers KV server:\n{outcome.stderr}")
+            raise KVServerError(f"npm could not install the packages of {directory.name}:\n{outcome.stderr}")
         installed.write_text(wanted)
 
 

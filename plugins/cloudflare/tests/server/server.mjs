@@ -70,7 +70,7 @@ async function startWorker() {
 }
 
 useTemporaryDirectory();
-const { miniflare, origin } = await startWorker();
+export const { miniflare, origin } = await startWorker();
 // A connection for every request: workerd closes idle ones at moments of its own.
 const agent = new http.Agent({ maxSockets: 16 });
 
