@@ -30,15 +30,12 @@ from mastra_storage import (
     url_options,
 )
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES, Pair
+from mastra_storage_cloudflare.kv import KV, LEAST_SECONDS_TO_EXPIRE, MAX_VALUE_BYTES, Pair
 from mastra_storage_cloudflare.layout import Layout, layout_of
 from mastra_storage_cloudflare.overlay import OverlayKV, written_at
 from mastra_storage_cloudflare.queries import find, list_all
 from mastra_storage_cloudflare.reader import Reader
 from mastra_storage_cloudflare.touches import Touches
-
-# KV refuses to let a key expire sooner than in a minute.
-_LEAST_SECONDS = 60
 
 
 class CloudflareBackend(Backend):
@@ -82,7 +79,8 @@ class CloudflareBackend(Backend):
                 backend=cls.name,
             )
         prefix = found.pop("namespace_prefix", "")
-        kv = RestKV(account_id, api_token, prefix=prefix, base_url=found.pop("base_url", BASE_URL))
+        base_url = found.pop("base_url", None) or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
+        kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url)
         return cls(kv, prefix=prefix, **found)
 
     async def open(self) -> None:
@@ -225,9 +223,11 @@ def _tables(tables: Iterable[Table]) -> list[Table]:
 def _checked_retention(retention: Mapping[str, timedelta]) -> dict[str, int]:
     """Microseconds for which rows are kept, by the name of their table."""
     for name, kept_for in retention.items():
-        if not isinstance(kept_for, timedelta) or kept_for.total_seconds() < _LEAST_SECONDS:
+        least = timedelta(seconds=LEAST_SECONDS_TO_EXPIRE)
+        if not isinstance(kept_for, timedelta) or kept_for < least:
             raise InvalidArgumentError(
-                f"retention of {name!r} must be a timedelta of at least {_LEAST_SECONDS} seconds",
+                f"retention of {name!r} must be a timedelta of at least "
+                f"{LEAST_SECONDS_TO_EXPIRE} seconds",
                 backend="cloudflare",
             )
     return {name: kept_for // timedelta(microseconds=1) for name, kept_for in retention.items()}

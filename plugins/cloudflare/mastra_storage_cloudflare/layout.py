@@ -20,7 +20,14 @@ import msgspec
 from msgspec import Struct, structs
 
 from mastra_storage import InvalidRecordError, Key, Query, Row, StorageError, Table, TooLargeError
-from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_METADATA_BYTES, Entry, Found, Pair
+from mastra_storage_cloudflare.kv import (
+    LEAST_SECONDS_TO_EXPIRE,
+    MAX_KEY_BYTES,
+    MAX_METADATA_BYTES,
+    Entry,
+    Found,
+    Pair,
+)
 
 # A part of a key or a field that is longer than there is room for is replaced by its hash,
 # marked by what no escaped text holds.
@@ -130,7 +137,11 @@ class Layout:
     def pairs(self, row: Row) -> list[Pair]:
         """The record and its index keys, as they are written."""
         metadata = self._metadata(row)
-        expiration = None if row.expires_at is None else -(-row.expires_at // 1_000_000)
+        expiration = None
+        if row.expires_at is not None:
+            # KV refuses to drop a key sooner; until then its place says that it has expired.
+            soonest = int(time.time()) + LEAST_SECONDS_TO_EXPIRE + 1
+            expiration = max(-(-row.expires_at // 1_000_000), soonest)
         record = Pair(self.record_key(row.key), row.value, metadata, expiration)
         return [record, *[Pair(key, b"1", metadata, expiration) for key in self.index_keys(row)]]
 

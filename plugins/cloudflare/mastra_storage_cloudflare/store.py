@@ -27,7 +27,8 @@ class CloudflareStore(Storage):
     - `account_id`, `api_token`: default to `CLOUDFLARE_ACCOUNT_ID` and `CLOUDFLARE_API_TOKEN`.
     - `namespace_prefix`, `key_prefix`: keep environments apart; both mean the same, so REST and
       bindings with one prefix share data.
-    - `base_url`: another address of the API, for gateways and tests.
+    - `base_url`: another address of the API, for gateways and tests; defaults to
+      `CLOUDFLARE_BASE_URL`, or the API itself.
     - `bindings`: KV namespaces by table name, with or without `mastra_`; `default` serves every
       table that has none of its own.
     - `retention`: how long rows are kept, by table: `{"traces": timedelta(days=30)}`.
@@ -48,8 +49,8 @@ class CloudflareStore(Storage):
         if bindings is not None:
             from mastra_storage_cloudflare.binding import BindingKV
 
-            kv: Any = BindingKV(bindings)
             prefix = key_prefix or namespace_prefix
+            kv: Any = BindingKV(bindings, prefix=prefix)
         else:
             from mastra_storage_cloudflare.rest import BASE_URL, RestKV
 
@@ -62,5 +63,6 @@ class CloudflareStore(Storage):
                     backend="cloudflare",
                 )
             prefix = namespace_prefix or key_prefix
-            kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url or BASE_URL)
+            base_url = base_url or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
+            kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url)
         super().__init__(CloudflareBackend(kv, prefix=prefix, retention=retention, **options))

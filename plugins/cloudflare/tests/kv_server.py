@@ -91,7 +91,7 @@ class KVServer:
         if code:
             raise KVServerError("the Workers KV server met a defect of its own; see its output")
 
-    def __enter__(self) -> KVServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -150,9 +150,11 @@ def install(directory: Path = SERVER) -> None:
         if installed.exists() and installed.read_text() == wanted:
             return
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        outcome = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+        outcome = subprocess.run(
+            command, cwd=directory, capture_output=True, text=True, check=False
+        )
         if outcome.returncode:
-            raise KVServerError(f"npm could not install the packages of {directory.name}:\n{outcome.stderr}")
+            raise KVServerError(f"npm could not install {lock}:\n{outcome.stderr}")
         installed.write_text(wanted)
 
 
