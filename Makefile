@@ -1,11 +1,13 @@
 # Everything a developer runs, with nothing but Python >= 3.11 and make.
 #
 #   make demo                      with python3
+#   make demo BACKEND=cloudflare   on Workers KV on this machine; needs Node.js and npm
 #   make test PYTHON=python3.13    with another interpreter; each has its own environment
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2] if v >= (3, 11) else "")' 2>/dev/null)
 VENV ?= .venv-$(VERSION)
+BACKEND ?= sqlite
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
@@ -14,15 +16,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all bench lint clean
+.PHONY: help demo demo-sqlite demo-cloudflare test test-all bench lint clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.13]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/demo.stamp ## keep a conversation in SQLite, read it back, look at it
+demo: demo-$(BACKEND) ## keep a conversation in SQLite (or BACKEND), read it back, look at it
+
+demo-sqlite: $(VENV)/demo.stamp
 	@$(BIN)/mastra-storage demo
 	@printf '\nHere the command is $(BIN)/mastra-storage; "make demo" does the same once more.\n'
+
+demo-cloudflare: $(VENV)/demo-cloudflare.stamp
+	@$(BIN)/python plugins/cloudflare/tests/kv_server.py \
+	  sh -c '$(BIN)/mastra-storage demo "cloudflare://$$CLOUDFLARE_ACCOUNT_ID"'
+	@printf '\nThat was Workers KV on this machine; its data is gone. docs/cloudflare.md says how to\n'
+	@printf 'run the same on an account: mastra-storage demo cloudflare://ACCOUNT_ID\n'
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 	@$(BIN)/python -m pytest
@@ -57,6 +67,10 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 	@$(BIN)/python -m pip install -qq --editable '.[cli]'
+	@touch $@
+
+$(VENV)/demo-cloudflare.stamp: plugins/cloudflare/pyproject.toml $(VENV)/demo.stamp
+	@$(BIN)/python -m pip install -qq --editable './plugins/cloudflare[rest]'
 	@touch $@
 
 # Dependency groups need a newer pip than some Pythons bring along.

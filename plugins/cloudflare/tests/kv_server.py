@@ -159,7 +159,11 @@ def install(directory: Path = SERVER) -> None:
 
 
 def main() -> int:
-    with KVServer.start() as server:
+    try:
+        server = KVServer.start()
+    except KVServerError as error:
+        sys.exit(f"{error}")
+    with server:
         environment = {
             **os.environ,
             "CLOUDFLARE_ACCOUNT_ID": server.account_id,
