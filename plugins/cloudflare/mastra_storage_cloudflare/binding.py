@@ -141,7 +141,9 @@ class BindingKV(KV):
                 return list(found)
 
     async def _put(self, binding: Any, pair: Pair) -> None:
-        options: dict[str, Any] = {"metadata": msgspec.json.decode(pair.metadata)}
+        options: dict[str, Any] = {}
+        if pair.metadata:
+            options["metadata"] = msgspec.json.decode(pair.metadata)
         if pair.expiration is not None:
             options["expiration"] = pair.expiration
         await self._write_one(lambda: binding.put(pair.key, pair.value.decode(), _js(options)))
@@ -192,7 +194,7 @@ def _mapped(exc: Exception) -> StorageError:
         )
     if status == 429:
         return RateLimitedError("KV asks to slow down: a key takes one write a second; try again")
-    if status in (400, 413):
+    if status in (400, 413, 414):
         return TooLargeError(f"KV refused a key, value or metadata of this size (HTTP {status})")
     return UnavailableError(f"the KV binding failed ({type(exc).__name__}); try again")
 
