@@ -1,44 +1,32 @@
-"""The checks a record passes before anything of it is written.
+"""The checks a record passes before anything of it is written, and those of arguments.
 
 `msgspec` alone would turn NaN into null, sets into lists and datetimes into text without a
-word; one walk over the free-form values refuses what JSON cannot hold as given.
+word; `freeform` walks over the free-form values and refuses what JSON cannot hold as given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from enum import Enum
 from functools import cache
-from math import isfinite
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from mastra_storage.errors import InvalidArgumentError, InvalidRecordError
-from mastra_storage.records import Record
+from mastra_storage.freeform import NotJsonError, check_json, find_surrogate
+from mastra_storage.records import EPOCH, Record
 
 MAX_ID_BYTES = 256
-MAX_DEPTH = 100
 
-# Python refuses to read integers of more decimal digits than this.
-_MAX_INT_BITS = 14_280
-_MAX_PLAIN_INT = 2**64
+# More than any store holds; still a 64-bit integer when another count is added to it.
+_MAX_COUNT = 2**62
+# The class itself, also while a test library has put a frozen clock in its place.
+_DATETIME = type(EPOCH)
 
 R = TypeVar("R", bound=Record)
-Part = str | int
-
 encode_json = msgspec.json.Encoder().encode
-
-
-class _NotJsonError(Exception):
-    """Something in a free-form value is not JSON; collects the path on its way up."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: list[Part] = []
 
 
 def check_record(record: R) -> R:
@@ -66,8 +54,8 @@ def check_mapping(
         if found.get(name) is not None:
             found[name] = check_id(found[name], name, empty=True)
     try:
-        _walk(found, 0)
-    except _NotJsonError as exc:
+        check_json(found)
+    except NotJsonError as exc:
         raise _refused(exc) from None
     return found
 
@@ -96,15 +84,24 @@ def record_from(kind: type[R], members: Mapping[str, Any]) -> R:
 
 def _parse_time(value: str, name: str) -> datetime:
     try:
-        return msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
+        return msgspec.convert(value, _DATETIME)
+    except (msgspec.ValidationError, UnicodeEncodeError):
         raise _field_error(name, "is not an ISO-8601 time") from None
 
 
 def check_members(kind: type[Record], members: Mapping[str, Any]) -> dict[str, Any]:
-    """Some members of a record, each checked as it would be in the whole."""
+    """Some members of a record, each checked as it would be in the whole.
+
+    An object may be given as any `Mapping`.
+    """
     checks = dict(_checks(kind))
-    return {name: checks[name](value, name) for name, value in members.items()}
+    checked = {}
+    for name, value in members.items():
+        check = checks[name]
+        if check is _object and isinstance(value, Mapping):
+            value = dict(value)
+        checked[name] = check(value, name)
+    return checked
 
 
 def encode(value: Any, field: str | None = None) -> bytes:
@@ -114,7 +111,10 @@ def encode(value: Any, field: str | None = None) -> bytes:
     except UnicodeEncodeError:
         # Raised anew without its cause: a UnicodeEncodeError carries the whole text.
         members = msgspec.structs.asdict(value) if isinstance(value, Struct) else value
-        raise _refused(_find_surrogate(members), field) from None
+        raise _refused(find_surrogate(members), field) from None
+    except (TypeError, ValueError):
+        # The walk leaves nothing of the kind; not chained, for it may quote what was written.
+        raise _field_error(field or "the record", "holds a value that JSON does not have") from None
 
 
 def check_id(value: Any, name: str, *, empty: bool = False) -> str:
@@ -162,13 +162,17 @@ def time_argument(value: Any, name: str) -> datetime | None:
 
 
 def count_argument(value: Any, name: str, *, least: int = 0) -> int:
-    """A whole number of at least `least`."""
+    """A whole number of at least `least`; one beyond all counts is lowered to 2**62."""
     if type(value) is not int or value < least:
-        shown = value if isinstance(value, (int, float)) else type(value).__name__
+        shown = str(value) if _is_short_number(value) else type(value).__name__
         raise InvalidArgumentError(
             f"{name} must be a whole number of at least {least}, not {shown}"
         )
-    return value
+    return min(value, _MAX_COUNT)
+
+
+def _is_short_number(value: Any) -> bool:
+    return type(value) in (bool, float) or (type(value) is int and abs(value) < 10**20)
 
 
 def list_argument(values: Any, name: str) -> list[Any]:
@@ -179,22 +183,28 @@ def list_argument(values: Any, name: str) -> list[Any]:
 
 
 def object_argument(value: Any, name: str) -> dict[str, Any] | None:
-    """A filter by members of a free-form object; `None` and `{}` are no filter."""
+    """A filter by members of a free-form object, as JSON reads back what was given.
+
+    `None` and `{}` are no filter, and give `None`.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(f"{name} must be a mapping or None, not {type(value).__name__}")
     try:
-        return (
-            _object(dict(value) if isinstance(value, Mapping) else value, name) if value else None
-        )
+        found: dict[str, Any] = msgspec.json.decode(encode(_object(dict(value), name), name))
     except InvalidRecordError as exc:
         raise InvalidArgumentError(exc.message) from None
+    return found or None
 
 
 def choice_argument(value: Any, name: str, choices: Sequence[str]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         shown = repr(value) if isinstance(value, str) else type(value).__name__
         raise InvalidArgumentError(
             f"{name} must be one of {', '.join(map(repr, choices))}, not {shown}"
         )
-    return str(value)
+    return str.__str__(value)
 
 
 # -- the fields of a record ----------------------------------------------------------------
@@ -220,16 +230,24 @@ def _optional_id(value: Any, name: str) -> str | None:
 def _time(value: Any, name: str) -> datetime:
     if not isinstance(value, datetime):
         raise _field_error(name, f"must be a datetime, not {type(value).__name__}")
-    if value.tzinfo is timezone.utc:
+    if value.tzinfo is timezone.utc and type(value) is _DATETIME:
         return value
     if value.utcoffset() is None:
         raise _field_error(
             name, "is a naive datetime; give it a time zone, such as datetime.now(timezone.utc)"
         )
     try:
-        return value.astimezone(timezone.utc)
+        value = value.astimezone(timezone.utc)
     except OverflowError:
         raise _field_error(name, "is outside the years 1 to 9999 in UTC") from None
+    return value if type(value) is _DATETIME else _plain(value)
+
+
+def _plain(value: datetime) -> datetime:
+    """The time of an object of a subclass, such as those of pendulum, which JSON cannot hold."""
+    date = (value.year, value.month, value.day)
+    time = (value.hour, value.minute, value.second, value.microsecond)
+    return _DATETIME(*date, *time, tzinfo=timezone.utc)
 
 
 def _optional_time(value: Any, name: str) -> datetime | None:
@@ -238,8 +256,8 @@ def _optional_time(value: Any, name: str) -> datetime | None:
 
 def _json(value: Any, name: str) -> Any:
     try:
-        _walk_item(value, 0)
-    except _NotJsonError as exc:
+        check_json(value)
+    except NotJsonError as exc:
         raise _refused(exc, name) from None
     return value
 
@@ -258,7 +276,7 @@ def _array(value: Any, name: str) -> Any:
 
 def _choice(*choices: str) -> Callable[[Any, str], Any]:
     def check(value: Any, name: str) -> Any:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise _field_error(name, f"must be one of {', '.join(map(repr, choices))}")
         return value
 
@@ -293,78 +311,6 @@ def _checks(record: type[Record]) -> list[tuple[str, Callable[[Any, str], Any]]]
     return checks
 
 
-# -- the walk over free-form JSON ------------------------------------------------------------
-
-_PLAIN = frozenset({str, bool, type(None)})
-
-
-def _walk_item(value: Any, depth: int) -> None:
-    """Refuse what JSON cannot hold as given. `depth` counts the containers around `value`."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return
-    if kind is int:
-        if not -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT and value.bit_length() > _MAX_INT_BITS:
-            raise _NotJsonError("is an integer of more than 4,300 digits")
-    elif kind is float:
-        if not isfinite(value):
-            raise _NotJsonError(f"is {value}, which JSON does not have")
-    elif isinstance(value, (dict, list, tuple)):
-        _walk(value, depth)
-    elif not (isinstance(value, Enum) and isinstance(value, (str, int))):
-        raise _NotJsonError(f"is of type {kind.__name__}, which JSON does not have")
-
-
-def _walk(container: Any, depth: int) -> None:
-    if depth >= MAX_DEPTH:
-        raise _NotJsonError(f"is nested deeper than {MAX_DEPTH} levels")
-    at: Part = ""
-    try:
-        if isinstance(container, dict):
-            for at, item in container.items():
-                if not isinstance(at, str):
-                    raise _NotJsonError(f"has a key of type {type(at).__name__}, not str")
-                if type(item) not in _PLAIN:
-                    _walk_item(item, depth + 1)
-        else:
-            for at, item in enumerate(container):  # noqa: B007
-                if type(item) not in _PLAIN:
-                    _walk_item(item, depth + 1)
-    except _NotJsonError as exc:
-        exc.path.append(at if isinstance(at, (str, int)) else "*")
-        raise
-
-
-def _find_surrogate(value: Any) -> _NotJsonError:
-    """Where the lone surrogate is that made the encoder fail."""
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    for part, item in items:
-        if (isinstance(part, str) and _is_broken(part)) or (
-            isinstance(item, str) and _is_broken(item)
-        ):
-            found = _NotJsonError("holds a lone surrogate, which is not valid Unicode text")
-            found.path.append("*" if isinstance(part, str) and _is_broken(part) else part)
-            return found
-        if isinstance(item, (dict, list, tuple)):
-            found = _find_surrogate(item)
-            if found.path:
-                found.path.append(part)
-                return found
-    return _NotJsonError("holds text that is not valid Unicode")
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
 def _utf8(value: str, name: str) -> bytes:
     try:
         return value.encode()
@@ -378,12 +324,5 @@ def _field_error(name: str, reason: str) -> InvalidRecordError:
     return InvalidRecordError(f"{name} {reason}", field=name)
 
 
-def _refused(exc: _NotJsonError, field: str | None = None) -> InvalidRecordError:
-    """The error for what the walk found in a field, or in a whole record."""
-    path = field or ""
-    for part in reversed(exc.path):
-        if not path:
-            path = str(part)
-        else:
-            path += f"[{part}]" if isinstance(part, int) or not part.isidentifier() else f".{part}"
-    return _field_error(path or "the record", exc.reason)
+def _refused(exc: NotJsonError, field: str | None = None) -> InvalidRecordError:
+    return _field_error(exc.path_from(field) or "the record", exc.reason)

@@ -23,9 +23,13 @@ from mastra_storage.schema import TABLES, Key, Row, Table
 
 _PREFIX = "mastra_"
 _BOOKKEEPING = "_value, _order, _seq, _updated, _touched, _version, _expires"
+_REPLACED = ("_value", "_order", "_updated", "_version", "_expires")
+_LATER = (
+    "_touched = max(coalesce(_touched, excluded._touched), coalesce(excluded._touched, _touched))"
+)
 _NEVER = -(2**63)
 _ALIVE = "(_expires IS NULL OR _expires > ?)"
-_RECENT = "_recent INTEGER GENERATED ALWAYS AS (max(_updated, coalesce(_touched, _updated)))"
+RECENT = "_recent INTEGER GENERATED ALWAYS AS (max(_updated, coalesce(_touched, _updated)))"
 
 
 class Layout:
@@ -35,21 +39,19 @@ class Layout:
         self.table = table
         self.name = _PREFIX + table.name
         self.is_core = TABLES.get(table.name) == table
+        self.key = [quoted(part) for part in table.key]
         self.fields = [name for name in table.fields if name not in table.key]
         named = [*table.key, *self.fields]
         self._bookkeeping = len(named)
         self._field_places = [(name, named.index(name)) for name in table.fields]
-        key = ", ".join(table.key)
-        this = " AND ".join(f"{part} = ?" for part in table.key)
-        columns = ", ".join([*named, _BOOKKEEPING])
+        this = " AND ".join(f"{part} = ?" for part in self.key)
+        columns = ", ".join([*map(quoted, named), _BOOKKEEPING])
         values = ", ".join("?" * (len(named) + 7))
-        assign = ", ".join(f"{name} = excluded.{name}" for name in self._replaced())
+        replaced = [*map(quoted, self.fields), *_REPLACED]
+        assign = ", ".join(f"{name} = excluded.{name}" for name in replaced)
         insert = f"INSERT INTO {self.name} ({columns}) VALUES ({values})"
         seq = "CASE WHEN _order = excluded._order THEN _seq ELSE excluded._seq END"
-        touched = (
-            "max(coalesce(_touched, excluded._touched), coalesce(excluded._touched, _touched))"
-        )
-        upsert = f"{insert} ON CONFLICT ({key}) DO UPDATE SET {assign}, _touched = {touched}"
+        upsert = f"{insert} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {assign}, {_LATER}"
         self._put = f"{upsert}, _seq = {seq}"
         self._put_elsewhere = f"{upsert}, _seq = excluded._seq"
         self.version = f"SELECT _version FROM {self.name} WHERE {this}"
@@ -58,43 +60,45 @@ class Layout:
         self.touch = (
             f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, {_NEVER})) WHERE {this}"
         )
-        self.select = (
-            f"SELECT {columns.replace('_value', 'CAST(_value AS BLOB)', 1)} FROM {self.name}"
-        )
+        # Read as bytes: what is decoded from JSON need not become text first.
+        read = columns.replace("_value", "CAST(_value AS BLOB)", 1)
+        self.select = f"SELECT {read} FROM {self.name}"
         self.get = f"{self.select} WHERE {this} AND {_ALIVE}"
-
-    def _replaced(self) -> list[str]:
-        return [*self.fields, "_value", "_order", "_updated", "_version", "_expires"]
 
     def put(self, keep_place: bool) -> str:
         """Store a row, whether or not one is there."""
         return self._put if keep_place else self._put_elsewhere
 
     def delete_prefix(self, prefix: Key) -> str:
-        where = " AND ".join(f"{part} = ?" for part in self.table.key[: len(prefix)])
+        where = " AND ".join(f"{part} = ?" for part in self.key[: len(prefix)])
         return f"DELETE FROM {self.name}" + (f" WHERE {where}" if where else "")
 
     def create(self) -> Iterable[str]:
         """The statements that make the table and an index for each kind of listing."""
-        key, name = self.table.key, self.name
-        columns = [f"{part} TEXT NOT NULL" for part in key] + [
-            f"{field} TEXT" for field in self.fields
-        ]
+        columns = [f"{part} TEXT NOT NULL" for part in self.key]
+        columns += [f"{quoted(field)} TEXT" for field in self.fields]
         columns += ["_value TEXT NOT NULL", "_order INTEGER NOT NULL", "_seq INTEGER NOT NULL"]
         columns += ["_updated INTEGER NOT NULL", "_touched INTEGER", "_version TEXT NOT NULL"]
-        columns += ["_expires INTEGER", *([_RECENT] if self.table.recent else [])]
-        yield f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)}))"
-        times = ["_order", "_recent"] if self.table.recent else ["_order"]
-        for time in times:
+        columns += ["_expires INTEGER", *([RECENT] if self.table.recent else [])]
+        columns += [f"PRIMARY KEY ({', '.join(self.key)})"]
+        yield f"CREATE TABLE {self.name} ({', '.join(columns)})"
+        yield from self.create_indexes()
+
+    def create_indexes(self) -> Iterable[str]:
+        name, key = self.name, self.key
+        create = f"CREATE INDEX IF NOT EXISTS ix_{name}"
+        for time in ["_order", "_recent"] if self.table.recent else ["_order"]:
             for length in self.table.ordered:
-                listed = [*key[:length], time, "_seq", *key[length:]]
-                yield f"CREATE INDEX {name}{time}_{length} ON {name} ({', '.join(listed)})"
-            # Without a listing of the whole table, fields only filter within a prefix.
+                # Fields only filter within a prefix; they are there for counts to read no row.
+                fields = map(quoted, self.fields) if length else ()
+                listed = [*key[:length], time, "_seq", *key[length:], *fields]
+                yield f"{create}{time}_{length} ON {name} ({', '.join(listed)})"
             for field in self.table.fields if 0 in self.table.ordered else ():
-                listed = [field, time, "_seq", *[part for part in key if part != field]]
-                where = "" if field in key else f" WHERE {field} IS NOT NULL"
-                yield f"CREATE INDEX {name}{time}_{field} ON {name} ({', '.join(listed)}){where}"
-        yield f"CREATE INDEX {name}_expires ON {name} (_expires) WHERE _expires IS NOT NULL"
+                listed = [time, "_seq", *[part for part in key if part != quoted(field)]]
+                where = "" if field in self.table.key else f" WHERE {quoted(field)} IS NOT NULL"
+                on = f"{name} ({', '.join([quoted(field), *listed])})"
+                yield f"{create}{time}_{field} ON {on}{where}"
+        yield f"{create}_expires ON {name} (_expires) WHERE _expires IS NOT NULL"
 
     def parameters(self, row: Row) -> tuple[Any, ...]:
         """A row as the parameters of `put`."""
@@ -145,17 +149,19 @@ class Layout:
         conditions, parameters = self._conditions(query)
         every = f"SELECT count(*) FROM {self.name}"
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        gone = f"{every} WHERE {' AND '.join([*conditions, '_expires <= ?'])}"
+        expired = f"{every} INDEXED BY ix_{self.name}_expires"
+        gone = f"{expired} WHERE {' AND '.join([*conditions, '_expires <= ?'])}"
         return f"SELECT ({every}{where}) - ({gone})", [*parameters, *parameters, now]
 
     def _conditions(self, query: Query) -> tuple[list[str], list[Any]]:
-        conditions = [f"{part} = ?" for part in self.table.key[: len(query.prefix)]]
+        conditions = [f"{part} = ?" for part in self.key[: len(query.prefix)]]
         parameters: list[Any] = [*query.prefix]
         for name, values in query.fields.items():
             wanted = [value for value in values if value]
-            either = [f"{name} = ?"] if len(wanted) == 1 else []
-            either += [f"{name} IN ({', '.join('?' * len(wanted))})"] if len(wanted) > 1 else []
-            either += [f"{name} IS NULL"] if "" in values else []
+            column, marks = quoted(name), ", ".join("?" * len(wanted))
+            either = [f"{column} = ?"] if len(wanted) == 1 else []
+            either += [f"{column} IN ({marks})"] if len(wanted) > 1 else []
+            either += [f"{column} IS NULL"] if "" in values else []
             conditions.append(f"({' OR '.join(either or ['FALSE'])})")
             parameters += wanted
         for bound, compare in ((query.since, ">="), (query.until, "<=")):
@@ -166,9 +172,9 @@ class Layout:
 
     def _order(self, query: Query) -> list[str]:
         # Parts that the prefix fixes are left out, so that an index gives the order as it is.
-        rest = list(self.table.key[len(query.prefix) :])
+        rest = self.key[len(query.prefix) :]
         if query.order_by == "any":
-            return rest or list(self.table.key)
+            return rest or self.key
         return ["_recent" if query.order_by == "recent" else "_order", "_seq", *rest]
 
 
@@ -184,9 +190,31 @@ def layout_of(table: Table) -> Layout:
     return Layout(table)
 
 
+def quoted(name: str) -> str:
+    """A name as an identifier: those of tables may be words of SQL."""
+    return f'"{name}"'
+
+
+def columns_of(connection: sqlite3.Connection, layout: Layout) -> list[str]:
+    """The columns of a table as it is in the file; none when it is not there."""
+    found = connection.execute("SELECT name FROM pragma_table_xinfo(?)", (layout.name,))
+    return [name for (name,) in found]
+
+
 def exists(connection: sqlite3.Connection, layout: Layout) -> bool:
     """Whether the table is there; those of the contract always are."""
     if layout.is_core:
         return True
-    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (layout.name,))
-    return found.fetchone() is not None
+    sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    return connection.execute(sql, (layout.name,)).fetchone() is not None
+
+
+def tables_with_rows(connection: sqlite3.Connection) -> list[str]:
+    """The names of all tables, of adapters too, that hold a row."""
+    sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'mastra_*' ORDER BY 1"
+    names = [name for (name,) in connection.execute(sql).fetchall()]
+    return [
+        name.removeprefix(_PREFIX)
+        for name in names
+        if connection.execute(f"SELECT EXISTS (SELECT 1 FROM {name})").fetchone()[0]
+    ]

@@ -1,19 +1,30 @@
 """The version of the tables in a SQLite file, and how an older file becomes a newer one."""
 
+# ruff: noqa: S608  (the only name put into SQL is the one below)
+
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
 
-from mastra_storage.backends._sqlite_layout import layout_of
+from mastra_storage.backends._sqlite_layout import columns_of, layout_of
 from mastra_storage.backends._sqlite_writer import begin
-from mastra_storage.errors import UnsupportedError
+from mastra_storage.errors import UnavailableError, UnsupportedError
 from mastra_storage.schema import TABLES
+
+# No table of rows has a name like it.
+_VERSION = "_mastra_version"
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("CREATE TABLE mastra_schema (version INTEGER NOT NULL)")
-    connection.execute("INSERT INTO mastra_schema VALUES (0)")
+    for table in TABLES.values():
+        if columns_of(connection, layout_of(table)):
+            raise UnsupportedError(
+                f"the file has a table {layout_of(table).name!r} that mastra-storage did not make; "
+                "a TypeScript store of Mastra makes such; choose another file"
+            )
+    connection.execute(f"CREATE TABLE {_VERSION} (version INTEGER NOT NULL)")
+    connection.execute(f"INSERT INTO {_VERSION} VALUES (0)")
     for table in TABLES.values():
         for statement in layout_of(table).create():
             connection.execute(statement)
@@ -37,7 +48,7 @@ def migrate(connection: sqlite3.Connection, patience: float) -> None:
             )
         for step in MIGRATIONS[version:]:
             step(connection)
-        connection.execute("UPDATE mastra_schema SET version = ?", (len(MIGRATIONS),))
+        connection.execute(f"UPDATE {_VERSION} SET version = ?", (len(MIGRATIONS),))
     except BaseException:
         connection.execute("ROLLBACK")
         raise
@@ -45,8 +56,14 @@ def migrate(connection: sqlite3.Connection, patience: float) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'mastra_schema'")
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (_VERSION,))
     if found.fetchone() is None:
         return 0
-    version: int = connection.execute("SELECT version FROM mastra_schema").fetchone()[0]
+    row = connection.execute(f"SELECT version FROM {_VERSION}").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise UnavailableError(
+            f"the table {_VERSION!r} of the file is damaged; restore the file from a backup",
+            retryable=False,
+        )
+    version: int = row[0]
     return version

@@ -11,8 +11,9 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from copy import copy
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -20,8 +21,20 @@ from msgspec import UNSET
 
 from mastra_storage.backend import Delete, Op, Put, Touch
 from mastra_storage.backends._sqlite_errors import mapped
-from mastra_storage.backends._sqlite_layout import Layout, exists, layout_of
-from mastra_storage.errors import ConflictError, NotFoundError, UnavailableError
+from mastra_storage.backends._sqlite_layout import (
+    RECENT,
+    Layout,
+    columns_of,
+    exists,
+    layout_of,
+    quoted,
+)
+from mastra_storage.errors import (
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
 from mastra_storage.records import now, to_microseconds
 from mastra_storage.schema import Key, Table
 
@@ -29,10 +42,16 @@ from mastra_storage.schema import Key, Table
 _MAX_OPS = 20_000
 
 
+class Fit(NamedTuple):
+    """Bring an adapter's table, if it is there, to the definition that it has now."""
+
+    table: Table
+
+
 class Job(NamedTuple):
     """A write that waits, and whom to tell."""
 
-    ops: Sequence[Op]
+    ops: Sequence[Op | Fit]
     done: asyncio.Future[None]
     loop: asyncio.AbstractEventLoop
 
@@ -52,7 +71,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="mastra-storage-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, ops: Sequence[Op]) -> asyncio.Future[None]:
+    def submit(self, ops: Sequence[Op | Fit]) -> asyncio.Future[None]:
         """Commit `ops` soon; the future is done when they are safe on disk."""
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -99,21 +118,23 @@ class Writer:
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         try:
             begin(self._connection, self._patience)
-            try:
-                outcomes = [self._apply(job.ops, alone=len(jobs) == 1) for job in jobs]
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
         except Exception as exc:  # noqa: BLE001  (all of them go to the callers who wait)
+            error = mapped(exc)
+            # Each caller gets one of its own: errors are changed on their way up.
+            return [_copied(error) for _ in jobs]
+        try:
+            outcomes = [self._apply(job.ops, alone=len(jobs) == 1) for job in jobs]
+            self._connection.execute("COMMIT")
+        except Exception as exc:  # noqa: BLE001
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             if len(jobs) == 1:
                 return [mapped(exc)]
             # One of them broke the whole transaction: find out which, each on its own.
             return [outcome for job in jobs for outcome in self._commit([job])]
         return outcomes
 
-    def _apply(self, ops: Sequence[Op], *, alone: bool) -> Outcome:
+    def _apply(self, ops: Sequence[Op | Fit], *, alone: bool) -> Outcome:
         """Carry out one write; if it is `alone`, its failure may end the transaction."""
         if alone:
             self._execute(ops)
@@ -129,15 +150,12 @@ class Writer:
                 self._connection.execute("RELEASE job")
         return None
 
-    def _execute(self, ops: Sequence[Op]) -> None:
+    def _execute(self, ops: Sequence[Op | Fit]) -> None:
         moment = to_microseconds(now())
-        for table in {id(table): table for table in map(_table_of, ops)}.values():
+        for table in {id(table): table for table in map(table_of, ops)}.values():
             layout = layout_of(table)
             if exists(self._connection, layout):
                 self._connection.execute(layout.purge, (moment,))
-            elif any(isinstance(op, Put) and op.row.table == table for op in ops):
-                for statement in layout.create():
-                    self._connection.execute(statement)
         run: list[Put] = []
         for op in ops:
             if isinstance(op, Put) and op.if_version is None and _alike(op, run):
@@ -155,36 +173,62 @@ class Writer:
         if not puts:
             return
         layout = layout_of(puts[0].row.table)
+        if not exists(self._connection, layout):
+            self._execute_all(layout.create())
         rows = [layout.parameters(put.row) for put in puts]
         self._connection.executemany(layout.put(puts[0].keep_place), rows)
 
-    def _execute_one(self, op: Op) -> None:
-        layout = layout_of(_table_of(op))
+    def _execute_one(self, op: Op | Fit) -> None:
+        layout = layout_of(table_of(op))
+        there = exists(self._connection, layout)
         if isinstance(op, Put):
-            stored = self._version(layout, op.row.key)
-            if stored == op.row.version:
-                return
-            if op.if_version is UNSET and stored is not None:
-                raise ConflictError(
-                    f"there is already a row {op.row.key!r} in {layout.table.name!r}"
-                )
-            if isinstance(op.if_version, str) and stored != op.if_version:
-                raise ConflictError(f"the row {op.row.key!r} of {layout.table.name!r} has changed")
-            self._put_all([op])
-        elif not exists(self._connection, layout):
-            if isinstance(op, Touch) or (isinstance(op, Delete) and op.if_version is not None):
-                raise NotFoundError(f"there is no table {layout.table.name!r} yet")
+            self._put_if(op, self._version(layout, op.row.key) if there else None)
+        elif isinstance(op, Fit):
+            if there:
+                self._fit(layout)
         elif isinstance(op, Touch):
-            if self._connection.execute(layout.touch, (op.at, *op.key)).rowcount == 0:
+            touched = there and self._connection.execute(layout.touch, (op.at, *op.key)).rowcount
+            if not touched:
                 raise NotFoundError(f"there is no row {op.key!r} in {layout.table.name!r} to touch")
         elif isinstance(op, Delete):
-            if op.if_version is not None and self._version(layout, op.key) != op.if_version:
+            stored = self._version(layout, op.key) if there else None
+            if op.if_version is not None and stored != op.if_version:
                 raise ConflictError(f"the row {op.key!r} of {layout.table.name!r} has changed")
-            self._connection.execute(layout.delete, op.key)
-        elif op.prefix or layout.is_core:
+            if there:
+                self._connection.execute(layout.delete, op.key)
+        elif there and (op.prefix or layout.is_core):
             self._connection.execute(layout.delete_prefix(op.prefix), op.prefix)
-        else:
+        elif there:
             self._connection.execute(f"DROP TABLE {layout.name}")
+
+    def _put_if(self, put: Put, stored: str | None) -> None:
+        row = put.row
+        if stored == row.version:
+            return  # this very write, repeated
+        if put.if_version is UNSET and stored is not None:
+            raise ConflictError(f"there is already a row {row.key!r} in {row.table.name!r}")
+        if isinstance(put.if_version, str) and stored != put.if_version:
+            raise ConflictError(f"the row {row.key!r} of {row.table.name!r} has changed")
+        self._put_all([put])
+
+    def _fit(self, layout: Layout) -> None:
+        """Add the fields that a table's definition has gained; its key cannot change."""
+        there = columns_of(self._connection, layout)
+        given = [name for name in there if not name.startswith("_")]
+        if given[: len(layout.table.key)] != list(layout.table.key):
+            raise UnsupportedError(
+                f"the table {layout.table.name!r} of this file has another key than the adapter "
+                "asks for; give the new table a new name"
+            )
+        added = [f"{quoted(field)} TEXT" for field in layout.fields if field not in there]
+        if layout.table.recent and "_recent" not in there:
+            added.append(RECENT)
+        self._execute_all(f"ALTER TABLE {layout.name} ADD COLUMN {column}" for column in added)
+        self._execute_all(layout.create_indexes())
+
+    def _execute_all(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self._connection.execute(statement)
 
     def _version(self, layout: Layout, key: Key) -> str | None:
         found = self._connection.execute(layout.version, key).fetchone()
@@ -218,8 +262,15 @@ def patiently(connection: sqlite3.Connection, statement: str, patience: float) -
             return
 
 
-def _table_of(op: Op) -> Table:
+def table_of(op: Op | Fit) -> Table:
+    """The table that an op is about."""
     return op.row.table if isinstance(op, Put) else op.table
+
+
+def _copied(error: Exception) -> Exception:
+    copied = copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _alike(put: Put, run: Sequence[Put]) -> bool:

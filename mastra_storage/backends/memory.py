@@ -67,7 +67,7 @@ class MemoryBackend(Backend):
         return cls(_named.setdefault(name, Memory()) if name else None)
 
     async def open(self) -> None:
-        self._closed.clear()
+        self._closed = asyncio.Event()
 
     async def close(self) -> None:
         self._closed.set()
@@ -108,9 +108,13 @@ class MemoryBackend(Backend):
 
     def _apply(self, op: Op, undo: list[tuple[Table, Key, Row | None]]) -> None:
         if isinstance(op, DeletePrefix):
+            if op.prefix:
+                partitions = [self._partition(op.table, op.prefix)]
+            else:
+                partitions = list(self._memory.tables.get(op.table.name, {}).values())
             keys = [
                 key
-                for partition in self._memory.tables.get(op.table.name, {}).values()
+                for partition in partitions
                 for key in partition
                 if key[: len(op.prefix)] == op.prefix
             ]
@@ -125,10 +129,13 @@ class MemoryBackend(Backend):
 
     def _set(self, table: Table, key: Key, row: Row | None) -> Row | None:
         """Put a row in its place, or take it away; gives what was there."""
-        partition = self._memory.tables.setdefault(table.name, {}).setdefault(key[0], {})
+        partitions = self._memory.tables.setdefault(table.name, {})
+        partition = partitions.setdefault(key[0], {})
         old = partition.pop(key, None)
         if row is not None:
             partition[key] = row
+        elif not partition:
+            del partitions[key[0]]
         return old
 
     def _wake(self) -> None:

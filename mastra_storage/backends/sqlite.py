@@ -9,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
-from mastra_storage.backends._sqlite_errors import mapped
-from mastra_storage.backends._sqlite_layout import exists, layout_of
-from mastra_storage.backends._sqlite_migrations import migrate
-from mastra_storage.backends._sqlite_writer import Writer, patiently
-from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
+from mastra_storage.backends._sqlite_layout import exists, layout_of, tables_with_rows
+from mastra_storage.backends._sqlite_session import Session
+from mastra_storage.backends._sqlite_writer import Fit, Writer, table_of
+from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.plugins import url_options
 from mastra_storage.records import now, to_microseconds
 from mastra_storage.schema import Key, Row, Table
@@ -30,7 +27,6 @@ __all__ = ["SqliteBackend"]
 
 T = TypeVar("T")
 
-_READERS = 4
 _URL_FORM = "sqlite:///relative.db or sqlite:////absolute/path.db"
 
 
@@ -39,6 +35,8 @@ class SqliteBackend(Backend):
 
         storage = Storage(SqliteBackend("agent.db"))
 
+    - `path`: where the file is; a relative one counts from the directory that is current when
+      the store is opened.
     - `busy_timeout`: seconds a write waits for other processes before `UnavailableError`.
     - `watch_interval`: seconds between looks for what other processes wrote, while watched;
       what this process writes is seen at once.
@@ -60,142 +58,149 @@ class SqliteBackend(Backend):
         busy_timeout: float = 60.0,
         watch_interval: float = 0.05,
     ) -> None:
-        self.path = Path(path)
+        self.path = _checked_path(path)
         self._busy_timeout = _seconds(busy_timeout, "busy_timeout")
         self._watch_interval = _seconds(watch_interval, "watch_interval")
-        self._writer: Writer | None = None
-        self._readers: ThreadPoolExecutor | None = None
-        self._idle: list[sqlite3.Connection] = []
-        self._lookout: sqlite3.Connection | None = None
+        self._session: Session | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._data_version = 0
-        self._looking = asyncio.Lock()
-        self._looked_at = 0.0
+        self._watchers = 0
+        self._lookout: asyncio.Task[None] | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        parts = urlsplit(url)
-        path = unquote(parts.path)[1:]
-        if parts.netloc or not path or path == ":memory:":
-            raise InvalidArgumentError(
-                f"a SQLite URL looks like {_URL_FORM}; for a store without a file use memory://",
-                backend=cls.name,
-            )
-        return cls(path, **url_options(url, options, allowed=("busy_timeout", "watch_interval")))
+        from urllib.parse import unquote
+
+        # By hand: in a file's name `#`, `[` and `@` mean nothing.
+        place = url.partition("://")[2].partition("?")[0]
+        if not place.startswith("/") or len(place) == 1:
+            raise _not_a_file()
+        found = url_options(url, options, allowed=("busy_timeout", "watch_interval"))
+        return cls(unquote(place[1:]), **found)
 
     async def open(self) -> None:
-        if self._readers is None:
+        await self._closed()
+        if self._session is None:
             self._changed = asyncio.Event()
-            self._looking = asyncio.Lock()
-            self._readers = ThreadPoolExecutor(_READERS, "mastra-storage-reader")
-            await self._in_thread(self._open)
+            self._session = Session(self.path, self._busy_timeout, self._wake)
+            try:
+                await self._in_thread(Session.open)
+            except BaseException:
+                await self.close()
+                raise
 
     async def close(self) -> None:
-        readers, self._readers = self._readers, None
+        session, self._session = self._session, None
         self._wake()
-        if readers is not None:
-            # Shielded, so that a cancelled close does not leave threads behind.
-            await asyncio.shield(asyncio.to_thread(self._close, readers))
+        if session is not None:
+            self._closing = asyncio.create_task(asyncio.to_thread(session.close))
+        await self._closed()
+
+    async def _closed(self) -> None:
+        """Wait for the last session to end; a cancelled `close` goes on ending it."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
-        return await self._in_thread(lambda: self._read(lambda c: _get(c, table, keys)))
+        await self._prepare(table)
+        return await self._read(lambda connection: _get(connection, table, keys))
 
     async def query(self, query: Query) -> Result:
-        return await self._in_thread(lambda: self._read(lambda c: _query(c, query)))
+        await self._prepare(query.table)
+        return await self._read(lambda connection: _query(connection, query))
 
     async def write(self, ops: Sequence[Op]) -> None:
-        if self._readers is None or self._writer is None:
-            raise _closed()
-        await self._writer.submit(ops)
+        for table in {id(table): table for table in map(table_of, ops)}.values():
+            await self._prepare(table)
+        await self._writer().submit(ops)
 
-    async def watch(self, query: Query) -> AsyncIterator[Result]:
-        while self._readers is not None:
-            changed = self._changed
-            yield await self.query(query)
-            while self._readers is not None and not changed.is_set():
-                try:
-                    await asyncio.wait_for(changed.wait(), self._watch_interval)
-                except TimeoutError:
-                    await self._look()
+    async def _prepare(self, table: Table) -> None:
+        """Fit an adapter's table to its definition, which may have changed, once in a session."""
+        session = self._session
+        if layout_of(table).is_core or session is None or table in session.prepared:
+            return
+        await self._writer().submit([Fit(table)])
+        session.prepared.add(table)
+
+    def _writer(self) -> Writer:
+        if self._session is None or self._session.writer is None:
+            raise _not_open()
+        return self._session.writer
 
     async def tables(self) -> list[str]:
-        return await self._in_thread(lambda: self._read(_tables))
+        return await self._read(tables_with_rows)
 
-    # -- threads -----------------------------------------------------------------------------
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._in_thread(lambda session: session.read(work))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._readers is None:
-            raise _closed()
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
-
-    def _open(self) -> None:
-        connection: sqlite3.Connection | None = None
-        try:
-            connection = _connect(self.path, self._busy_timeout)
-            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                patiently(connection, "PRAGMA journal_mode=WAL", self._busy_timeout)
-            connection.execute("PRAGMA synchronous=FULL")
-            migrate(connection, self._busy_timeout)
-            self._writer = Writer(connection, self._busy_timeout, self._wake)
-        except (sqlite3.Error, StorageError) as exc:
-            if connection is not None:
-                connection.close()
-            raise mapped(exc) from exc.__cause__
-
-    def _close(self, readers: ThreadPoolExecutor) -> None:
-        readers.shutdown()
-        # Only now: a cancelled `open` may have made the writer in the meantime.
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.stop()
-        for connection in (*self._idle, *([self._lookout] if self._lookout else [])):
-            connection.close()
-        self._idle.clear()
-        self._lookout = None
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on a connection that nobody else uses meanwhile."""
-        try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect_reader()
-            try:
-                return work(connection)
-            finally:
-                self._idle.append(connection)
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as exc:
-            raise mapped(exc) from exc
-
-    def _connect_reader(self) -> sqlite3.Connection:
-        connection = _connect(self.path, self._busy_timeout)
-        connection.execute("PRAGMA query_only=1")
-        return connection
+    async def _in_thread(self, work: Callable[[Session], T]) -> T:
+        session = self._session
+        if session is None:
+            raise _not_open()
+        return await asyncio.get_running_loop().run_in_executor(session.readers, work, session)
 
     # -- watching ----------------------------------------------------------------------------
+
+    async def watch(self, query: Query) -> AsyncIterator[Result]:
+        async with self._looking_out() as lookout:
+            while self._session is not None:
+                changed = self._changed
+                yield await self.query(query)
+                waiting = asyncio.ensure_future(changed.wait())
+                try:
+                    await asyncio.wait((waiting, lookout), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
+                if lookout.done() and self._session is not None:
+                    lookout.result()
+
+    @asynccontextmanager
+    async def _looking_out(self) -> AsyncIterator[asyncio.Task[None]]:
+        """While anybody watches, one task looks for what other processes write."""
+        seen = await self._in_thread(Session.data_version) if self._lookout is None else 0
+        if self._lookout is None:
+            self._lookout = asyncio.create_task(self._look_out(seen))
+        lookout = self._lookout
+        self._watchers += 1
+        try:
+            yield lookout
+        finally:
+            self._watchers -= 1
+            if not self._watchers:
+                self._lookout = None
+                lookout.cancel()
+                await asyncio.wait((lookout,))
+
+    async def _look_out(self, seen: int) -> None:
+        while self._session is not None:
+            await asyncio.sleep(self._watch_interval)
+            if self._session is not None:
+                version = await self._in_thread(Session.data_version)
+                if version != seen:
+                    seen = version
+                    self._wake()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _look(self) -> None:
-        """Wake all watchers if another process has written; one of them looks for all."""
-        moment = time.monotonic()
-        async with self._looking:
-            if moment < self._looked_at or self._readers is None:
-                return
-            changed = await self._in_thread(self._has_changed)
-            self._looked_at = time.monotonic()
-        if changed:
-            self._wake()
 
-    def _has_changed(self) -> bool:
-        """Whether anything was committed since the last look; tells it for one connection only."""
-        if self._lookout is None:
-            self._lookout = self._connect_reader()
-        before = self._data_version
-        self._data_version = self._lookout.execute("PRAGMA data_version").fetchone()[0]
-        return self._data_version != before
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or text.startswith(":") or "\0" in text:
+        raise _not_a_file()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _not_a_file() from None
+    return Path(text)
+
+
+def _not_a_file() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"a SQLite URL looks like {_URL_FORM}; for a store without a file use memory://",
+        backend=SqliteBackend.name,
+    )
 
 
 def _seconds(value: Any, name: str) -> float:
@@ -208,14 +213,8 @@ def _seconds(value: Any, name: str) -> float:
     return seconds
 
 
-def _closed() -> UnavailableError:
+def _not_open() -> UnavailableError:
     return UnavailableError("the store is closed", retryable=False)
-
-
-def _connect(path: Path, patience: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=patience, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
 
 
 def _get(connection: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> list[Row | None]:
@@ -240,16 +239,3 @@ def _query(connection: sqlite3.Connection, query: Query) -> Result:
     rows = rows[: query.limit] if more else rows
     cursor = query.position(rows[-1]) if more and rows else None
     return Result(rows=rows, total=total, cursor=cursor)
-
-
-def _tables(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'mastra_*' "
-        "AND name <> 'mastra_schema' ORDER BY name"
-    )
-    names = [name for (name,) in found.fetchall()]
-    return [
-        name.removeprefix("mastra_")
-        for name in names
-        if connection.execute(f"SELECT EXISTS (SELECT 1 FROM {name})").fetchone()[0]  # noqa: S608
-    ]

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mastra_storage.backend import Backend, Capabilities
 from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
-from mastra_storage.schema import TABLES, Key, Table
+from mastra_storage.schema import TABLES, Table
+from mastra_storage.storage._locks import Locks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,13 +31,16 @@ def operation(
     @wraps(method)
     async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.perf_counter()
-        outcome = "cancelled"
+        outcome = "failed"
         try:
             self._check_open()
             result = await method(self, *args, **kwargs)
         except StorageError as exc:
             outcome = type(exc).__name__
             self._located(exc, name)
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
             raise
         else:
             outcome = "ok"
@@ -48,6 +53,33 @@ def operation(
     return run
 
 
+def stream(
+    method: Callable[Concatenate[S, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[S, P], AsyncGenerator[T, None]]:
+    """Mark a public method that gives an async generator: as `operation`, for its errors."""
+    name = method.__name__
+
+    @wraps(method)
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        try:
+            return located(self, method(self, *args, **kwargs))
+        except StorageError as exc:
+            self._located(exc, name)
+            raise
+
+    async def located(self: S, source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        try:
+            async with aclosing(source):
+                self._check_open()
+                async for item in source:
+                    yield item
+        except StorageError as exc:
+            self._located(exc, name)
+            raise
+
+    return run
+
+
 async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run coroutines concurrently; the first to fail cancels the others, and is raised."""
     if len(coroutines) == 1:
@@ -56,7 +88,8 @@ async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        error = failed.exceptions[0]
+        raise error from error.__cause__  # the group is left out, its cause is not
     return [task.result() for task in tasks]
 
 
@@ -67,7 +100,8 @@ class Lifecycle:
         self.backend = backend
         self._tables: dict[str, Table] = dict(TABLES)
         self._opened = False
-        self._changing: dict[tuple[str, Key], tuple[asyncio.Lock, int]] = {}
+        self._opening = False
+        self._locks = Locks()
         self._last_seq = 0
         self._token = os.urandom(6).hex()
         self._writes = 0
@@ -85,8 +119,10 @@ class Lifecycle:
 
     async def open(self) -> None:
         """Open the backend. `async with` does it."""
-        if self._opened:
-            raise self._located(InvalidArgumentError("the storage is already open"), "open")
+        if self._opened or self._opening:
+            state = "already open" if self._opened else "being opened already"
+            raise self._located(InvalidArgumentError(f"the storage is {state}"), "open")
+        self._opening = True
         try:
             await self.backend.open()
         except BaseException as exc:
@@ -94,6 +130,8 @@ class Lifecycle:
             if isinstance(exc, StorageError):
                 self._located(exc, "open")
             raise
+        finally:
+            self._opening = False
         self._opened = True
 
     async def close(self) -> None:
@@ -118,6 +156,8 @@ class Lifecycle:
 
         Raises `InvalidArgumentError` when another table has its name.
         """
+        if not isinstance(table, Table):
+            raise InvalidArgumentError(f"register takes a Table, not {type(table).__name__}")
         if self._tables.setdefault(table.name, table) != table:
             raise InvalidArgumentError(
                 f"there is already another table {table.name!r}", backend=self.backend.name

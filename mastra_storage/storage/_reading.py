@@ -86,17 +86,16 @@ class Reading(Lifecycle):
         `accept_id` is its part in the identity of the query.
         """
         page = count_argument(page, "page")
-        if per_page is not None:
-            per_page = count_argument(per_page, "per_page")
+        size = None if per_page is None else count_argument(per_page, "per_page")
         mark = fingerprint(query, accept_id)
         after: Position | None = None
         if cursor is not None:
             if page:
                 raise InvalidArgumentError("give either page or cursor, not both")
             page, after = decode_cursor(cursor, mark)
-        offset, limit = 0, per_page
-        if after is None and per_page is not None:
-            offset = min(page * per_page, _MAX_OFFSET)
+        offset, limit = 0, size
+        if after is None and size is not None:
+            offset = min(page * size, _MAX_OFFSET)
         elif after is None and page:
             limit = 0  # everything is on page 0
         query = structs.replace(query, after=after, offset=offset, count=count)
@@ -164,12 +163,15 @@ class Reading(Lifecycle):
 
 def holds(members: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether `members` has all of `wanted`, with values equal as JSON has it: true is not 1."""
-    return all(
-        name in members
-        and members[name] == value
-        and isinstance(members[name], bool) == isinstance(value, bool)
-        for name, value in wanted.items()
-    )
+    return all(name in members and _same(members[name], value) for name, value in wanted.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and holds(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def behind(position: Position, other: Position, query: Query) -> bool:

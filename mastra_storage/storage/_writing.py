@@ -6,17 +6,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import structs
 
-from mastra_storage.backend import ABSENT, Op, Put, Touch
+from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Touch
 from mastra_storage.errors import ConflictError, InvalidRecordError, NotFoundError, TooLargeError
 from mastra_storage.records import now, to_microseconds
-from mastra_storage.schema import Key, Row, Table
+from mastra_storage.schema import THREADS, Key, Row, Table
 from mastra_storage.storage._lifecycle import Lifecycle
+from mastra_storage.storage._locks import Name
 from mastra_storage.validation import list_argument
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ T = TypeVar("T")
 _CHANGE_ATTEMPTS = 20
 # `seq` counts thousandths of a microsecond, so that a batch of 1,024 stays within one.
 _SEQ_BITS = 10
+# How many records of a batch are checked and encoded before others may run.
+_RECORDS_AT_ONCE = 500
 
 
 class Writing(Lifecycle):
@@ -45,22 +47,42 @@ class Writing(Lifecycle):
         self._writes += 1
         return f"{self._token}{self._writes:x}"
 
-    def _rows(self, table: Table, records: Iterable[T]) -> tuple[list[T], list[Row]]:
+    async def _rows(self, table: Table, records: Iterable[T]) -> tuple[list[T], list[Row]]:
         """Records that are saved together, checked, and the rows that keep them."""
         records = list_argument(records, "records")
         version = self._version()
-        rows = []
-        for position, seq in enumerate(self._seqs(len(records))):
+        seqs = self._seqs(len(records))
+        rows: list[Row] = []
+        for position, record in enumerate(records):
+            if position and position % _RECORDS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # a large batch lets others run
             try:
-                records[position] = record = table.check(records[position])
-                rows.append(table.row(record, seq=seq, version=version))
+                records[position] = checked = table.check(record)
+                rows.append(table.row(checked, seq=seqs[position], version=version))
             except InvalidRecordError as exc:
                 if len(records) > 1:
                     exc.message = f"record {position} of {len(records)}: {exc.message}"
                 raise
         return records, rows
 
+    def _first_row(self, table: Table, record: Any) -> Row:
+        """The row of a record that is saved for the first time."""
+        [seq] = self._seqs(1)
+        return table.row(table.check(record), seq=seq, version=self._version())
+
     async def _write(self, *ops: Op) -> None:
+        """Write, with no change of the same rows by this store under way."""
+        if self.capabilities.compare_and_set:
+            await self._write_held(ops)
+            return
+        names = [Name(op.row.table.name, op.row.key) for op in ops if isinstance(op, Put)]
+        names += [Name(op.table.name, op.key) for op in ops if isinstance(op, Delete)]
+        under = [Name(op.table.name, op.prefix) for op in ops if isinstance(op, DeletePrefix)]
+        async with self._locks.hold(names, under):
+            await self._write_held(ops)
+
+    async def _write_held(self, ops: Sequence[Op]) -> None:
+        """Write, the rows being held where that is needed."""
         limit = self.capabilities.max_record_bytes
         if limit is not None:
             for op in ops:
@@ -73,15 +95,17 @@ class Writing(Lifecycle):
         try:
             await self.backend.write(ops)
         except NotFoundError as exc:
-            # Only what is touched has to be there, and only threads are touched.
-            raise no_thread(*[op.key[0] for op in ops if isinstance(op, Touch)]) from exc
+            threads = [op.key[0] for op in ops if isinstance(op, Touch) and op.table == THREADS]
+            if not threads:
+                raise
+            raise no_thread(*threads) from exc
         if self._log.isEnabledFor(logging.DEBUG):
             tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
             self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
 
     async def _save(self, table: Table, records: Iterable[T]) -> list[T]:
         """Store records in place of those with their keys; gives them as stored."""
-        records, rows = self._rows(table, records)
+        records, rows = await self._rows(table, records)
         if rows:
             await self._write(*[Put(row) for row in unique(rows)])
         return records
@@ -97,7 +121,7 @@ class Writing(Lifecycle):
             row = change(old)
             return [Put(row, self._expecting(old))], row
 
-        async with self._locks(table, [key]):
+        async with self._locks.hold([Name(table.name, key)]):
             return await self._compare_and_set(prepare)
 
     def _expecting(self, old: Row | None) -> Any:
@@ -113,7 +137,7 @@ class Writing(Lifecycle):
             ops, result = await prepare()
             try:
                 if ops:
-                    await self._write(*ops)
+                    await self._write_held(ops)
             except ConflictError:
                 if attempt == _CHANGE_ATTEMPTS:
                     raise
@@ -122,27 +146,6 @@ class Writing(Lifecycle):
                 self._log.debug("another store was first; attempt %d", attempt)
             else:
                 return result
-
-    @asynccontextmanager
-    async def _locks(self, table: Table, keys: Iterable[Key]) -> AsyncIterator[None]:
-        """Keep other changes of these rows by this store waiting."""
-        async with AsyncExitStack() as stack:
-            for key in sorted(set(keys)):
-                await stack.enter_async_context(self._lock(table, key))
-            yield
-
-    @asynccontextmanager
-    async def _lock(self, table: Table, key: Key) -> AsyncIterator[None]:
-        name = (table.name, key)
-        lock, users = self._changing.get(name, (asyncio.Lock(), 0))
-        self._changing[name] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._changing.pop(name)
-            if users > 1:
-                self._changing[name] = (lock, users - 1)
 
 
 def no_thread(*thread_ids: str) -> NotFoundError:

@@ -8,10 +8,9 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from mastra_storage.backend import Query, Result
-from mastra_storage.errors import StorageError
 from mastra_storage.records import Message, Thread, WorkflowRun
 from mastra_storage.schema import MESSAGES, THREADS, WORKFLOW_SNAPSHOT, Row
-from mastra_storage.storage._engine import Engine
+from mastra_storage.storage._engine import Engine, stream
 from mastra_storage.storage.workflows import workflow_run_query
 from mastra_storage.validation import count_argument, filter_argument, id_argument
 
@@ -27,6 +26,7 @@ class Live(Engine):
     storage is closed or the caller stops. A slow reader skips values, it never queues them.
     """
 
+    @stream
     def watch_messages(
         self, thread_id: str, *, last: int = 100
     ) -> AsyncGenerator[list[Message], None]:
@@ -39,17 +39,20 @@ class Live(Engine):
         )
         return self._live(query, lambda rows: [MESSAGES.record_of(row) for row in reversed(rows)])
 
+    @stream
     def watch_thread(self, thread_id: str) -> AsyncGenerator[Thread | None, None]:
         """A thread; `None` while it is not there."""
         query = Query(table=THREADS, prefix=(id_argument(thread_id, "thread_id"),), limit=1)
         return self._live(query, lambda rows: THREADS.record_of(rows[0]) if rows else None)
 
+    @stream
     def watch_threads(self, resource_id: str) -> AsyncGenerator[list[Thread], None]:
         """All threads of a resource, newest first."""
         owner = id_argument(resource_id, "resource_id")
         query = Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
         return self._live(query, lambda rows: [THREADS.record_of(row) for row in rows])
 
+    @stream
     def watch_workflow_run(
         self, run_id: str, *, workflow_name: str | None = None
     ) -> AsyncGenerator[WorkflowRun | None, None]:
@@ -64,18 +67,13 @@ class Live(Engine):
 
     async def _live(self, query: Query, build: Callable[[list[Row]], T]) -> AsyncGenerator[T, None]:
         seen: Any = None
-        try:
-            self._check_open()
-            source = self.backend.watch(query) if self.capabilities.watch else self._poll(query)
-            async with aclosing(cast(AsyncGenerator[Result, None], source)) as results:
-                async for result in results:
-                    state = [(row.key, row.version, row.touched) for row in result.rows]
-                    if state != seen:
-                        seen = state
-                        yield build(result.rows)
-        except StorageError as exc:
-            self._located(exc, "watch")
-            raise
+        source = self.backend.watch(query) if self.capabilities.watch else self._poll(query)
+        async with aclosing(cast(AsyncGenerator[Result, None], source)) as results:
+            async for result in results:
+                state = [(row.key, row.version, row.touched) for row in result.rows]
+                if state != seen:
+                    seen = state
+                    yield build(result.rows)
 
     async def _poll(self, query: Query) -> AsyncGenerator[Result, None]:
         """Look again and again, where the backend cannot watch."""

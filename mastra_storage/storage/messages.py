@@ -13,6 +13,7 @@ from mastra_storage.errors import ConflictError, InvalidArgumentError, NotFoundE
 from mastra_storage.records import Include, Message, MessageUpdate, Page
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row
 from mastra_storage.storage._engine import Engine, no_thread, operation, together, unique
+from mastra_storage.storage._locks import Name
 from mastra_storage.storage._merge import merge
 from mastra_storage.validation import (
     check_members,
@@ -50,7 +51,7 @@ class Messages(Engine):
         return await self._save_messages(messages)
 
     async def _save_messages(self, messages: Iterable[Message]) -> list[Message]:
-        saved, rows = self._rows(MESSAGES, messages)
+        saved, rows = await self._rows(MESSAGES, messages)
         if rows:
             await self._write_touching(
                 {row.key[0] for row in rows}, [Put(row) for row in unique(rows)]
@@ -173,7 +174,7 @@ class Messages(Engine):
             for key, c in zip(keys, changes.values(), strict=True)
             if "thread_id" in c
         ]
-        async with self._locks(MESSAGES, keys):
+        async with self._locks.hold([Name(MESSAGES.name, key) for key in keys]):
             rows = await self._compare_and_set(lambda: self._prepare_updates(thread_id, changes))
         return [MESSAGES.record_of(row) for row in rows]
 
@@ -303,7 +304,9 @@ def _checked_include(item: Include, thread_id: str) -> Include:
         raise InvalidArgumentError(f"include takes Include objects, not {type(item).__name__}")
     return Include(
         id=id_argument(item.id, "Include.id"),
-        thread_id=id_argument(item.thread_id or thread_id, "Include.thread_id"),
+        thread_id=id_argument(
+            thread_id if item.thread_id is None else item.thread_id, "Include.thread_id"
+        ),
         previous=count_argument(item.previous, "Include.previous"),
         next=count_argument(item.next, "Include.next"),
     )

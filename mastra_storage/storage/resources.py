@@ -49,8 +49,7 @@ class Resources(Engine):
 
         def change(old: Row | None) -> Row:
             if old is None:
-                [_], [row] = self._rows(RESOURCES, [Resource(id=resource_id, **changes)])
-                return row
+                return self._first_row(RESOURCES, Resource(id=resource_id, **changes))
             updated = self._now(old.updated)
             value = merge(
                 RESOURCES, old.value, changes | {"updated_at": from_microseconds(updated)}

@@ -42,12 +42,16 @@ class Tables(Engine):
             ]
         await self._save(table, records)
 
-    @operation
-    async def load(self, table: str, /, **key: str) -> Any:
+    async def load(self, /, table: str, **key: str) -> Any:
         """The record with this key, or `None`; the members of the key are given by name.
 
         await storage.load("messages", thread_id="t1", id="m1")
         """
+        return await self._load(table, key)
+
+    # Its own method, for a decorated one cannot leave all names but `table` to the key.
+    @operation
+    async def _load(self, table: str, key: Mapping[str, str]) -> Any:
         found = self._table(table)
         if set(key) != set(found.key):
             raise InvalidArgumentError(
@@ -68,7 +72,8 @@ class Tables(Engine):
     def _table(self, name: str) -> Table:
         table = self._tables.get(name) if isinstance(name, str) else None
         if table is None:
+            shown = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
             raise InvalidArgumentError(
-                f"there is no table {name!r}; the tables are: {', '.join(self._tables)}"
+                f"there is no table {shown}; the tables are: {', '.join(self._tables)}"
             )
         return table

@@ -45,8 +45,7 @@ class Workflows(Engine):
 
         def change(old: Row | None) -> Row:
             if old is None:
-                [_], [row] = self._rows(WORKFLOW_SNAPSHOT, [run])
-                return row
+                return self._first_row(WORKFLOW_SNAPSHOT, run)
             updated = self._now(old.updated)
             value = merge(
                 WORKFLOW_SNAPSHOT, old.value, changes | {"updated_at": from_microseconds(updated)}
@@ -65,7 +64,7 @@ class Workflows(Engine):
     @operation
     async def load_workflow_snapshot(self, workflow_name: str, run_id: str) -> Any:
         """The latest snapshot of a run, or `None`."""
-        run = await self._workflow_run(run_id, workflow_name)
+        run = await self._workflow_run(run_id, id_argument(workflow_name, "workflow_name"))
         return None if run is None else run.snapshot
 
     @operation

@@ -15,12 +15,15 @@ from msgspec import structs
 from mastra_storage import (
     Capabilities,
     InvalidArgumentError,
+    Key,
     Message,
     MessageUpdate,
     Op,
     Query,
     Result,
+    Row,
     Storage,
+    Table,
     Thread,
     TooLargeError,
     Trace,
@@ -29,6 +32,7 @@ from mastra_storage import (
 )
 from mastra_storage.backends.memory import Memory, MemoryBackend
 from mastra_storage.storage._engine import Engine, together
+from mastra_storage.storage._locks import Locks, Name
 
 SECRET = "what nobody but the user shall read"
 
@@ -66,7 +70,7 @@ async def test_a_storage_is_opened_once_and_closed_twice() -> None:
     with pytest.raises(UnavailableError, match=r"memory: iter_messages: .*async with"):
         async for _ in storage.iter_messages("t"):
             pass
-    with pytest.raises(UnavailableError, match=r"memory: watch: .*async with"):
+    with pytest.raises(UnavailableError, match=r"memory: watch_messages: .*async with"):
         async for _ in storage.watch_messages("t"):
             pass
     async with storage:
@@ -182,7 +186,7 @@ async def test_changes_without_compare_and_set_are_serialised_within_the_store()
         assert thread is not None
         assert resource is not None
         assert thread.metadata == resource.metadata == message.metadata == every
-        assert storage._changing == {}  # no lock is kept for ever
+        assert len(storage._locks) == 0  # none is kept for ever
 
 
 async def test_records_past_the_backends_limit_are_refused_before_anything_is_written() -> None:
@@ -298,3 +302,90 @@ async def test_arguments_of_the_wrong_form_are_named(method: str, arguments: Any
         assert caught.value.operation == method
         pickle.loads(pickle.dumps(caught.value))
         assert await storage.backend.tables() == []
+
+
+class SlowReads(MemoryBackend):
+    """Without compare-and-set, and with time between a read and the write that follows."""
+
+    capabilities = Capabilities()
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        rows = await super().get(table, keys)
+        await asyncio.sleep(0.01)
+        return rows
+
+
+async def test_no_acknowledged_write_is_lost_to_a_change_that_began_before() -> None:
+    async with Storage(SlowReads()) as storage:
+        await fill(storage, 3)
+        changing = asyncio.create_task(storage.update_thread("t", metadata={"a": 1}))
+        await asyncio.sleep(0.001)
+        await storage.save_thread(Thread(id="t", resource_id="r", title="saved"))
+        await changing
+        thread = await storage.get_thread_by_id("t")
+        assert thread is not None
+        assert thread.title == "saved"
+
+        changing_messages = asyncio.create_task(
+            storage.update_messages("t", [MessageUpdate("m0", role="tool")])
+        )
+        await asyncio.sleep(0.001)
+        await storage.delete_messages("t", ["m0"])
+        await changing_messages
+        assert [m.id for m in await storage.get_messages("t")] == ["m1", "m2"]
+
+        changing_messages = asyncio.create_task(
+            storage.update_messages("t", [MessageUpdate("m1", role="tool")])
+        )
+        changing = asyncio.create_task(storage.update_thread("t", title="late"))
+        await asyncio.sleep(0.001)
+        await storage.delete_thread("t")
+        await asyncio.gather(changing, changing_messages, return_exceptions=True)
+        assert await storage.get_thread_by_id("t") is None
+        assert await storage.get_messages("t") == []
+        assert len(storage._locks) == 0
+
+
+async def test_locks_are_taken_all_at_once_and_given_back_on_cancel() -> None:
+    locks = Locks()
+    a, b, other = Name("t", ("x", "a")), Name("t", ("x", "b")), Name("u", ("x", "a"))
+    order: list[str] = []
+
+    async def hold(name: str, rows: list[Name], prefixes: list[Name], seconds: float) -> None:
+        async with locks.hold(rows, prefixes):
+            order.append(name)
+            await asyncio.sleep(seconds)
+
+    first = asyncio.create_task(hold("a", [a], [], 0.02))
+    await asyncio.sleep(0)
+    tasks = [
+        asyncio.create_task(hold("ab", [b, a], [], 0)),
+        asyncio.create_task(hold("prefix", [], [Name("t", ("x",))], 0)),
+        asyncio.create_task(hold("other", [other], [Name("t", ("y",))], 0)),
+        asyncio.create_task(hold("cancelled", [a], [], 60)),
+    ]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert order[:2] == ["a", "other"]
+    assert sorted(order) == ["a", "ab", "other", "prefix"]
+    assert len(locks) == 0
+
+
+async def test_a_large_batch_lets_others_run() -> None:
+    async with open_storage("memory://") as storage:
+        await fill(storage, 0)
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        messages = [Message(thread_id="t", role="user", content=i) for i in range(5_000)]
+        await storage.save_messages(messages)
+        counting.cancel()
+        assert turns >= 9
+        assert [m.content for m in await storage.get_messages("t", last=2)] == [4_998, 4_999]

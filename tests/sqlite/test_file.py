@@ -59,7 +59,7 @@ async def fill(path: Path, messages: int = 3) -> None:
 async def test_an_acknowledged_write_is_synced_to_the_write_ahead_log(path: Path) -> None:
     backend = SqliteBackend(path)
     async with Storage(backend):
-        connection = backend._writer._connection  # type: ignore[union-attr]
+        connection = backend._writer()._connection
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
@@ -72,30 +72,30 @@ async def test_closing_leaves_one_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        (Query(table=THREADS, descending=True), "mastra_threads_order_0"),
-        (Query(table=THREADS, order_by="recent"), "mastra_threads_recent_0"),
+        (Query(table=THREADS, descending=True), "ix_mastra_threads_order_0"),
+        (Query(table=THREADS, order_by="recent"), "ix_mastra_threads_recent_0"),
         (
             Query(table=THREADS, fields={"resource_id": ("r",)}),
-            "mastra_threads_order_resource_id",
+            "ix_mastra_threads_order_resource_id",
         ),
         (
             Query(table=THREADS, fields={"resource_id": ("r",)}, order_by="recent"),
-            "mastra_threads_recent_resource_id",
+            "ix_mastra_threads_recent_resource_id",
         ),
-        (Query(table=MESSAGES, prefix=("t",), descending=True), "mastra_messages_order_1"),
+        (Query(table=MESSAGES, prefix=("t",), descending=True), "ix_mastra_messages_order_1"),
         (
             Query(table=MESSAGES, prefix=("t",), fields={"resource_id": ("", "r")}),
-            "mastra_messages_order_1",
+            "ix_mastra_messages_order_1",
         ),
-        (Query(table=MESSAGES, prefix=("t",), since=1, until=2), "mastra_messages_order_1"),
-        (Query(table=WORKFLOW_SNAPSHOT, prefix=("w",)), "mastra_workflow_snapshot_order_1"),
+        (Query(table=MESSAGES, prefix=("t",), since=1, until=2), "ix_mastra_messages_order_1"),
+        (Query(table=WORKFLOW_SNAPSHOT, prefix=("w",)), "ix_mastra_workflow_snapshot_order_1"),
         *[
-            (Query(table=table, fields={name: ("x",)}), f"mastra_{table.name}_order_{name}")
+            (Query(table=table, fields={name: ("x",)}), f"ix_mastra_{table.name}_order_{name}")
             for table in (WORKFLOW_SNAPSHOT, TRACES, EVALS)
             for name in table.fields
         ],
         *[
-            (Query(table=table), f"mastra_{table.name}_order_0")
+            (Query(table=table), f"ix_mastra_{table.name}_order_0")
             for table in (WORKFLOW_SNAPSHOT, TRACES, EVALS)
         ],
     ],
@@ -144,7 +144,7 @@ async def test_files_carry_a_schema_version_and_are_migrated(
     async with Storage(SqliteBackend(path)) as storage:
         assert len(await storage.get_messages("t")) == 3
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM mastra_schema").fetchall() == [(2,)]
+        assert connection.execute("SELECT version FROM _mastra_version").fetchall() == [(2,)]
         connection.execute("SELECT colour FROM mastra_threads")
 
     monkeypatch.undo()
@@ -212,9 +212,10 @@ def test_urls_are_relative_or_absolute_and_may_be_quoted() -> None:
         assert isinstance(backend, SqliteBackend)
         return backend.path
 
-    assert path_of("sqlite:///data/agent.db") == Path("data/agent.db")
+    assert path_of("sqlite:///data/agent.db") == Path() / "data/agent.db"
     assert path_of("sqlite:////data/agent.db") == Path("/data/agent.db")
-    assert path_of("sqlite:///a%3Fb%20c.db?busy_timeout=5") == Path("a?b c.db")
+    assert path_of("sqlite:///a%3Fb%20c.db?busy_timeout=5") == Path() / "a?b c.db"
+    assert path_of("sqlite:///a#b[c.db") == Path() / "a#b[c.db"
 
 
 async def test_a_lock_held_too_long_is_an_error_and_the_store_stays_usable(path: Path) -> None:

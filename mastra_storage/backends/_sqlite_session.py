@@ -1,0 +1,104 @@
+"""One opening of a SQLite file: its threads and connections, from `open` to `close`."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from mastra_storage.backends._sqlite_errors import mapped
+from mastra_storage.backends._sqlite_migrations import migrate
+from mastra_storage.backends._sqlite_writer import Writer, patiently
+from mastra_storage.schema import Table
+
+T = TypeVar("T")
+
+_READERS = 4
+
+
+class Session:
+    """The threads and connections of an open file. All methods but `__init__` block."""
+
+    def __init__(self, path: Path, patience: float, wake: Callable[[], None]) -> None:
+        """`patience`: seconds to wait for locks; `wake`: called on the loop after a commit."""
+        self.readers = ThreadPoolExecutor(_READERS, "mastra-storage-reader")
+        self.writer: Writer | None = None
+        self._path = path
+        self._patience = patience
+        self._wake = wake
+        self._idle: list[sqlite3.Connection] = []
+        self._lookout: sqlite3.Connection | None = None
+        self._looking = threading.Lock()
+        self.prepared: set[Table] = set()
+
+    def open(self) -> None:
+        """Make the file if it is not there, bring it up to date, and start the writer."""
+        connection: sqlite3.Connection | None = None
+        # Once: the current directory may change before a reader connects.
+        self._path = self._path.absolute()
+        try:
+            # The writer waits for locks by itself, see `patiently`.
+            connection = self._connect("rwc", 0)
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                patiently(connection, "PRAGMA journal_mode=WAL", self._patience)
+            connection.execute("PRAGMA synchronous=FULL")
+            migrate(connection, self._patience)
+            self.writer = Writer(connection, self._patience, self._wake)
+        except BaseException as exc:
+            if connection is not None:
+                connection.close()
+            if isinstance(exc, sqlite3.Error):
+                raise mapped(exc) from exc
+            raise
+
+    def close(self) -> None:
+        """Finish what was begun, and release everything."""
+        self.readers.shutdown()
+        # Only now: an `open` that was cancelled may have made the writer in the meantime.
+        if self.writer is not None:
+            self.writer.stop()
+        for connection in (*self._idle, *([self._lookout] if self._lookout else [])):
+            connection.close()
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on a connection that nobody else uses meanwhile."""
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect_reader()
+            try:
+                return work(connection)
+            finally:
+                self._idle.append(connection)
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as exc:
+            raise mapped(exc) from exc
+
+    def data_version(self) -> int:
+        """A number that changes with every commit of any process."""
+        try:
+            with self._looking:
+                if self._lookout is None:
+                    self._lookout = self._connect_reader()
+                version: int = self._lookout.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as exc:
+            raise mapped(exc) from exc
+        return version
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = self._connect("rw", self._patience)
+        connection.execute("PRAGMA query_only=1")
+        return connection
+
+    def _connect(self, mode: str, timeout: float) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )

@@ -1,0 +1,115 @@
+"""The walk over free-form values, which refuses what JSON cannot hold as given."""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import isfinite
+from typing import Any
+
+MAX_DEPTH = 100
+
+# Python refuses to read integers of more decimal digits than this.
+_MAX_INT_BITS = 14_280
+_MAX_PLAIN_INT = 2**64
+
+Part = str | int
+
+
+class NotJsonError(Exception):
+    """Something in a free-form value is not JSON; collects the path on its way up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[Part] = []
+
+    def path_from(self, field: str | None) -> str:
+        """Where it is, as `field.member[2]`; without a field, as `member[2]`."""
+        path = field or ""
+        for part in reversed(self.path):
+            if not path:
+                path = str(part)
+            elif isinstance(part, int) or not part.isidentifier():
+                path += f"[{part}]"
+            else:
+                path += f".{part}"
+        return path
+
+
+_PLAIN = frozenset({str, bool, type(None)})
+
+
+def check_json(value: Any, depth: int = 0) -> None:
+    """Refuse what JSON cannot hold as given. `depth` counts the containers around `value`."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind is int:
+        if not -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT and value.bit_length() > _MAX_INT_BITS:
+            raise NotJsonError("is an integer of more than 4,300 digits")
+    elif kind is float:
+        if not isfinite(value):
+            raise NotJsonError(f"is {value}, which JSON does not have")
+    elif isinstance(value, (dict, list, tuple)):
+        _walk(value, depth)
+    elif isinstance(value, Enum) and type(value.value) in (str, int):
+        check_json(value.value, depth)
+    else:
+        raise NotJsonError(f"is of type {kind.__name__}, which JSON does not have")
+
+
+def _walk(container: Any, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise NotJsonError(f"is nested deeper than {MAX_DEPTH} levels")
+    at: Part = ""
+    try:
+        if isinstance(container, dict):
+            for at, item in container.items():
+                if not isinstance(at, str):
+                    raise NotJsonError(f"has a key of type {type(at).__name__}, not str")
+                if type(item) not in _PLAIN:
+                    check_json(item, depth + 1)
+        else:
+            for at, item in enumerate(container):  # noqa: B007
+                if type(item) not in _PLAIN:
+                    check_json(item, depth + 1)
+    except NotJsonError as exc:
+        exc.path.append(_part(at))
+        raise
+
+
+def _part(at: Any) -> Part:
+    """A key or index as it can be shown in a path."""
+    if isinstance(at, str):
+        return "*" if _is_broken(at) else at
+    return at if isinstance(at, int) and -_MAX_PLAIN_INT < at < _MAX_PLAIN_INT else "*"
+
+
+def find_surrogate(value: Any) -> NotJsonError:
+    """Where the lone surrogate is that made the encoder fail."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for part, item in items:
+        if (isinstance(part, str) and _is_broken(part)) or (
+            isinstance(item, str) and _is_broken(item)
+        ):
+            found = NotJsonError("holds a lone surrogate, which is not valid Unicode text")
+            found.path.append(_part(part))
+            return found
+        if isinstance(item, (dict, list, tuple)):
+            found = find_surrogate(item)
+            if found.path:
+                found.path.append(part)
+                return found
+    return NotJsonError("holds text that is not valid Unicode")
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
