@@ -46,32 +46,52 @@ class _Failure(Struct):
     errors: list[Problem] = []
 
 
-class MissingKeyError(Exception):
+class MissingKeyError(StorageError):
     """There is no such key."""
 
 
-class MissingNamespaceError(Exception):
+class MissingNamespaceError(StorageError):
     """There is no such namespace (any more)."""
 
 
-class NamespaceExistsError(Exception):
+class NamespaceExistsError(StorageError):
     """There is a namespace of that title already."""
 
 
-def failure_of(status: int, body: bytes, retry_after: str | None) -> Exception:
-    """The error that an answer with this status, or without success, stands for."""
+def decoded(content: bytes, result: Any) -> Any:
+    """The `Answer` of `result` in an answer with status 200."""
     try:
-        problems = msgspec.json.decode(body, type=_Failure).errors
-    except msgspec.MsgspecError:
-        problems = []
+        answer = msgspec.json.decode(content, type=Answer[result])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        if _problems(content):
+            raise failure_of(200, content, None) from None
+        raise UnavailableError(
+            f"what answered in Cloudflare's place is not its API ({type(exc).__name__}); check "
+            "base_url and proxies"
+        ) from exc
+    if not answer.success:
+        raise failure_of(200, content, None)
+    return answer
+
+
+def _problems(body: bytes) -> list[Problem]:
+    try:
+        return msgspec.json.decode(body, type=_Failure).errors
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return []
+
+
+def failure_of(status: int, body: bytes, retry_after: str | None) -> StorageError:
+    """The error that an answer with this status, or without success, stands for."""
+    problems = _problems(body)
     codes = {problem.code for problem in problems}
     said = "; ".join(f"{p.code} {p.message}" for p in problems) or f"HTTP {status}"
     if KEY_NOT_FOUND in codes:
-        return MissingKeyError()
+        return MissingKeyError(f"Cloudflare refused the request ({said})")
     if NO_NAMESPACE in codes:
-        return MissingNamespaceError()
+        return MissingNamespaceError(f"Cloudflare refused the request ({said})")
     if NAMESPACE_EXISTS in codes:
-        return NamespaceExistsError()
+        return NamespaceExistsError(f"Cloudflare refused the request ({said})")
     return _storage_error(status, codes, said, retry_after)
 
 

@@ -2,17 +2,19 @@
 
 While a bulk write of a namespace is under way, those that come in wait and go out together in
 the next. So load makes batches larger, and an idle store pays one request. The later write of
-one key wins and is sent once. A key is written at most once a second, as KV asks.
+one key wins and is sent once. A key is written at most once a second, as KV asks. What a write
+deletes goes out when its pairs are stored: a row that moves is at its new place first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
-from mastra_storage import PartialWriteError, StorageError
+from mastra_storage import PartialWriteError, StorageError, TooLargeError
 from mastra_storage_cloudflare.kv import (
     KV,
     MAX_BYTES_OF_WRITE,
@@ -54,8 +56,11 @@ class BatchingKV(KV):
             gets = self._gets[namespace] = _Gets()
             asyncio.get_running_loop().call_soon(self._send_gets, namespace)
         gets.keys.update(dict.fromkeys(keys))
-        # Shielded: a caller that is cancelled leaves the others their answer.
-        found = await asyncio.shield(gets.done)
+        try:
+            # Shielded: a caller that is cancelled leaves the others their answer.
+            found = await asyncio.shield(gets.done)
+        except StorageError as exc:
+            raise copy(exc) from exc  # one of its own for each caller
         return {key: found[key] for key in keys if key in found}
 
     async def keys(
@@ -70,7 +75,8 @@ class BatchingKV(KV):
         writer = self._writers.get(namespace)
         if writer is None:
             writer = self._writers[namespace] = _Writer(self._kv, namespace, self._key_interval)
-        waiter = writer.add(pairs, deletes)
+        waiter = _Waiter(namespace, [pair.key for pair in pairs], deletes)
+        writer.add(waiter, pairs)
         if not writer.running:
             writer.running = True
             self._start(writer.run())
@@ -101,8 +107,7 @@ class _Gets:
         found: dict[str, Found] = {}
         for answer in answers:
             if isinstance(answer, BaseException):
-                self.done.set_exception(answer)
-                self.done.exception()  # retrieved, even if every caller was cancelled
+                _fail(self.done, answer)
                 return
             found |= answer
         self.done.set_result(found)
@@ -111,24 +116,52 @@ class _Gets:
 class _Waiter:
     """A call of `write`, until all its keys are written."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self.left = set(keys)
-        self.failed: list[str] = []
-        self.error: StorageError | None = None
+    def __init__(self, namespace: str, puts: Iterable[str], deletes: Iterable[str]) -> None:
+        self.puts = set(puts)
+        self.deletes = set(deletes)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._namespace = namespace
+        self._count = len(self.puts) + len(self.deletes)
+        self._errors: dict[str, BaseException] = {}
+        self._finish_if_settled()
 
-    def settle(self, key: str, error: StorageError | None) -> None:
-        self.left.discard(key)
+    @property
+    def failed(self) -> bool:
+        return bool(self._errors)
+
+    def settle(self, key: str, error: BaseException | None) -> None:
+        """Take note that a key was written, or that it could not be."""
+        self.puts.discard(key)
+        self.deletes.discard(key)
         if error is not None:
-            self.failed.append(key)
-            self.error = error
-        if self.left or self.done.done():
+            self._errors[key] = error
+        self._finish_if_settled()
+
+    def _finish_if_settled(self) -> None:
+        if self.puts or self.deletes or self.done.done():
             return
-        if self.error is None:
-            self.done.set_result(None)
+        if self._errors:
+            _fail(self.done, self._failure())
         else:
-            self.done.set_exception(self.error)
-            self.done.exception()
+            self.done.set_result(None)
+
+    def _failure(self) -> BaseException:
+        """An error of this call's own, about its keys alone."""
+        cause = next(iter(self._errors.values()))
+        failure = cause
+        if isinstance(cause, PartialWriteError) or (
+            len(self._errors) < self._count and isinstance(cause, StorageError)
+        ):
+            failure = PartialWriteError(
+                f"KV did not store {len(self._errors)} of the {self._count} keys of this write "
+                f"({cause.message}); try again",
+                failed=[(self._namespace, (key,)) for key in self._errors],
+            )
+        elif isinstance(cause, StorageError):
+            failure = copy(cause)
+        if failure is not cause:
+            failure.__cause__ = cause
+        return failure
 
 
 class _Change:
@@ -138,11 +171,21 @@ class _Change:
         self.pair: Pair | None = None
         self.waiters: list[_Waiter] = []
 
+    def is_ready(self) -> bool:
+        """Whether it may go out: a delete not before what the same call puts is stored."""
+        return self.pair is not None or not self.waiters[-1].puts
+
+    def settle(self, key: str, error: BaseException | None) -> None:
+        for waiter in self.waiters:
+            waiter.settle(key, error)
+
     def size(self) -> int:
+        """How many bytes it takes in a request, in which JSON is written as a JSON string."""
         pair = self.pair
         if pair is None:
             return _PAIR_OVERHEAD
-        return len(pair.key) + len(pair.value) + len(pair.metadata) + _PAIR_OVERHEAD
+        escapes = sum(pair.value.count(char) for char in (b'"', b"\\", b"\n", b"\t", b"\r"))
+        return len(pair.value) + escapes + len(pair.metadata) + _PAIR_OVERHEAD
 
 
 class _Writer:
@@ -156,35 +199,34 @@ class _Writer:
         self._written: dict[str, float] = {}
         self.running = False
 
-    def add(self, pairs: Sequence[Pair], deletes: Collection[str]) -> _Waiter:
-        changes: dict[str, Pair | None] = {pair.key: pair for pair in pairs}
-        changes.update(dict.fromkeys(deletes))
-        waiter = _Waiter(changes)
+    def add(self, waiter: _Waiter, pairs: Sequence[Pair]) -> None:
+        changes: dict[str, Pair | None] = dict.fromkeys(waiter.deletes)
+        changes.update((pair.key, pair) for pair in pairs)
         for key, pair in changes.items():
             change = self._waiting.setdefault(key, _Change())
             change.pair = pair
             change.waiters.append(waiter)
-        if not changes:
-            waiter.done.set_result(None)
-        return waiter
 
     async def run(self) -> None:
         try:
             while self._waiting:
                 due = self._take_due()
-                if due:
-                    for chunk in _chunks(due):
-                        await self._send(chunk)
-                else:
+                for chunk in _chunks(due):
+                    await self._send(chunk)
+                if not due:
                     await asyncio.sleep(self._until_due())
         finally:
             self.running = False
 
     def _take_due(self) -> dict[str, _Change]:
-        """The waiting changes whose keys may be written again."""
+        """The waiting changes that are ready and whose keys may be written again."""
         moment = time.monotonic() - self._key_interval
         self._written = {key: at for key, at in self._written.items() if at > moment}
-        due = {key: c for key, c in self._waiting.items() if key not in self._written}
+        due = {
+            key: change
+            for key, change in self._waiting.items()
+            if key not in self._written and change.is_ready()
+        }
         for key in due:
             del self._waiting[key]
         return due
@@ -194,28 +236,47 @@ class _Writer:
         return max(0.0, first + self._key_interval - time.monotonic())
 
     async def _send(self, changes: dict[str, _Change]) -> None:
-        pairs = [change.pair for change in changes.values() if change.pair is not None]
-        deletes = [key for key, change in changes.items() if change.pair is None]
-        errors: dict[str, StorageError] = {}
-        failure: BaseException | None = None
-        try:
-            await self._kv.write(self._namespace, pairs, deletes)
-        except PartialWriteError as exc:
-            errors = {key: exc for _, (key,) in exc.failed}
-        except StorageError as exc:
-            errors = dict.fromkeys(changes, exc)
-        except BaseException as exc:
-            failure = exc
-            raise
-        finally:
-            moment = time.monotonic()
-            for key, change in changes.items():
-                self._written[key] = moment
-                for waiter in change.waiters:
-                    if failure is not None and not waiter.done.done():
-                        waiter.done.set_exception(failure)
-                    else:
-                        waiter.settle(key, errors.get(key))
+        """Write, and tell those who wait what became of it."""
+        pairs = {key: change.pair for key, change in changes.items() if change.pair is not None}
+        await self._attempt(changes, pairs)
+        deletes = {key: None for key in changes if key not in pairs}
+        for key in list(deletes):
+            if changes[key].waiters[-1].failed:
+                del deletes[key]
+                changes[key].settle(key, PartialWriteError("what was to be stored first was not"))
+        await self._attempt(changes, deletes)
+
+    async def _attempt(self, changes: dict[str, _Change], part: Mapping[str, Pair | None]) -> None:
+        """Write a part of the changes: pairs, or deletes."""
+        if not part:
+            return
+        pairs = [pair for pair in part.values() if pair is not None]
+        [error] = await asyncio.gather(
+            self._kv.write(self._namespace, pairs, [] if pairs else [*part]),
+            return_exceptions=True,
+        )
+        if len(part) > 1 and (type(error) is StorageError or isinstance(error, TooLargeError)):
+            # One of them is refused as it is. The others shall not fail with it.
+            items, half = [*part.items()], len(part) // 2
+            await self._attempt(changes, dict(items[:half]))
+            await self._attempt(changes, dict(items[half:]))
+            return
+        failed = set(part) if error is not None else set()
+        if isinstance(error, PartialWriteError):
+            failed = {key for _, (key,) in error.failed}
+        moment = time.monotonic()
+        for key in part:
+            self._written[key] = moment
+            changes[key].settle(key, error if key in failed else None)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Let those who wait for `future` have the error, if there are any left."""
+    if isinstance(error, asyncio.CancelledError):
+        future.cancel()
+        return
+    future.set_exception(error)
+    future.exception()  # retrieved, even if every caller was cancelled
 
 
 def _chunks(changes: dict[str, _Change]) -> Iterator[dict[str, _Change]]:
@@ -223,10 +284,11 @@ def _chunks(changes: dict[str, _Change]) -> Iterator[dict[str, _Change]]:
     chunk: dict[str, _Change] = {}
     size = 0
     for key, change in changes.items():
-        if len(chunk) == MAX_KEYS_OF_WRITE or size + change.size() > MAX_BYTES_OF_WRITE:
+        added = change.size()
+        if len(chunk) == MAX_KEYS_OF_WRITE or size + added > MAX_BYTES_OF_WRITE:
             yield chunk
             chunk, size = {}, 0
         chunk[key] = change
-        size += change.size()
+        size += added
     if chunk:
         yield chunk

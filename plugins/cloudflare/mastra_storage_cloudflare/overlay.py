@@ -7,6 +7,7 @@ it was written, so the later one is known. Misses of others are never remembered
 
 from __future__ import annotations
 
+import asyncio
 import time
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator, Sequence
@@ -60,11 +61,14 @@ class OverlayKV(KV):
         # Oldest first, as dictionaries keep what was put in; and the keys of each, sorted.
         self._own: dict[tuple[str, str], _Own] = {}
         self._keys: dict[str, list[str]] = {}
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         await self._kv.open()
 
     async def close(self) -> None:
+        if self._writing:
+            await asyncio.wait(self._writing)
         self._own.clear()
         self._keys.clear()
         self._bytes = 0
@@ -109,8 +113,16 @@ class OverlayKV(KV):
         return await self._kv.namespaces()
 
     async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
+        # Shielded: what a caller that is cancelled has written is one's own nevertheless.
         self._writes += 1
-        number = self._writes
+        writing = asyncio.create_task(self._write(namespace, pairs, deletes, self._writes))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def _write(
+        self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str], number: int
+    ) -> None:
         moment = time.time_ns() // 1000
         failed: set[str] = set()
         try:

@@ -8,7 +8,6 @@ then are the values read that are asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -28,15 +27,14 @@ _Rank = tuple[int, int, tuple[str, ...]]
 
 
 class _Hint(Struct, array_like=True):
-    """Where a listing of index keys goes on.
+    """Where a listing of index keys goes on: behind KV's `cursor`.
 
-    Either behind KV's `cursor`, after the `keys` that were listed but not given; or, where
-    those would be too many, in the page behind `cursor`, from the key `behind` on.
+    Before that come the `keys` that were listed but not given. Where those would be too many,
+    `cursor` is that of the page they are on.
     """
 
     cursor: str | None = None
     keys: list[str] = []
-    behind: str = ""
 
 
 class _Candidate(NamedTuple):
@@ -76,22 +74,40 @@ async def _one(reader: Reader, layout: Layout, query: Query) -> Result:
     if row is None or not layout.row_matches(row, query):
         return Result(rows=[], total=0 if query.count else None)
     after = query.after
-    behind = after is not None and not _is_behind(_rank(query.position(row)), after, query)
-    given = [] if behind or query.offset or query.limit == 0 else [row]
+    rank = _after_rank(layout, query.position(row))
+    passed = after is not None and not _is_behind(rank, _after_rank(layout, after), query)
+    given = [] if passed or query.offset or query.limit == 0 else [row]
     return Result(rows=given, total=1 if query.count else None)
 
 
 async def _walk(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
     """Rows in the order of their keys, a page of KV's listing at a time."""
-    cursor = query.after.hint if query.after else None
+    after = query.after
+    cursor = after.hint or None if after else None
+    behind = layout.record_key(after.key) if after else ""
     limit = MAX_KEYS_OF_LIST if query.limit is None else query.limit
     prefix = layout.record_prefix(query.prefix)
-    listing = await kv.keys(layout.table.name, prefix, cursor=cursor, limit=limit)
-    places = [(entry.key, layout.place(entry)) for entry in listing.entries]
-    names = [name for name, place in places if place and layout.matches(place, query)]
-    rows = [row for row in await reader.rows(layout, names) if row is not None]
-    end = None if listing.cursor is None else Position(0, 0, (), listing.cursor)
-    return Result(rows=rows, cursor=end)
+    while True:
+        listing = await kv.keys(layout.table.name, prefix, cursor=cursor, limit=limit)
+        names = [
+            entry.key
+            for entry in listing.entries
+            if entry.key > behind
+            and (place := layout.place(entry)) is not None
+            and layout.matches(place, query)
+        ]
+        rows = [row for row in await reader.rows(layout, names[:limit]) if row is not None]
+        more = len(names) > limit
+        if rows and (more or listing.cursor is not None):
+            hint = (cursor if more else listing.cursor) or ""
+            return Result(
+                rows=rows,
+                # Without a hint the listing starts anew, and passes over what comes before.
+                cursor=query.position(rows[-1], hint if len(hint) <= _MAX_HINT else ""),
+            )
+        if listing.cursor is None:
+            return Result(rows=rows)
+        cursor = listing.cursor
 
 
 # -- the newest, by index keys ---------------------------------------------------------------
@@ -138,13 +154,11 @@ class _Index:
         self._start = start
         hint = _read_hint(query.after)
         self._cursor = hint.cursor
-        self._page_cursor = hint.cursor
-        self._behind = hint.behind
         self._ready = hint.keys
-        self._taken = ""
-        self._ended = False
-        if hint.keys and hint.cursor is None:
-            self._ended = True
+        # The cursor of the page on which each key was listed; a hint does not say.
+        self._page_of: dict[str, str | None] = {}
+        self._ended = bool(hint.keys) and hint.cursor is None
+        self._after = None if query.after is None else _after_rank(layout, query.after)
         # A filter beyond what the index is made for lets an unknown share of entries through.
         bounded = query.since is not None or query.until is not None
         exact = len(query.fields) == (0 if start == layout.newest_prefix(query.prefix) else 1)
@@ -158,11 +172,8 @@ class _Index:
             self._ready[count - 1]
         ):
             await self._fill(len(self._ready) + 1)
-        groups = groupby(self._ready, self._place)
-        self._ready = [key for _, group in groups for key in sorted(group, reverse=True)]
+        self._ready.sort(key=self._rank, reverse=True)
         keys, self._ready = self._ready[:count], self._ready[count:]
-        if keys:
-            self._taken = keys[-1]
         return keys
 
     async def has_more(self) -> bool:
@@ -172,44 +183,42 @@ class _Index:
     def _place(self, key: str) -> tuple[int, int]:
         return place_of_index(key, self._start)
 
+    def _rank(self, key: str) -> _Rank:
+        name = self._layout.record_key_of_index(key, self._start, self._query.prefix)
+        return (*self._place(key), _key(self._layout, name))
+
     def hint(self) -> str:
-        """Where to go on behind the keys that were taken."""
-        cursor = None if self._ended else self._cursor
-        text = msgspec.json.encode(_Hint(cursor, self._ready)).decode()
+        """Where to go on behind the keys that were taken; empty: from the start again."""
+        hint = _Hint(None if self._ended else self._cursor, self._ready)
+        text = msgspec.json.encode(hint).decode()
         if len(text) > _MAX_HINT:
-            text = msgspec.json.encode(_Hint(self._page_cursor, [], self._taken)).decode()
+            page = self._page_of.get(min(self._ready)) if self._ready else self._cursor
+            text = msgspec.json.encode(_Hint(page)).decode()
         return text if len(text) <= _MAX_HINT else ""
 
     async def _fill(self, count: int) -> None:
         while len(self._ready) < count and not self._ended:
             limit = max(self._least, min(count - len(self._ready), MAX_KEYS_OF_LIST))
-            self._page_cursor = self._cursor
+            page = self._cursor
             listing = await self._kv.keys(
-                self._layout.table.name, self._start, cursor=self._cursor, limit=limit
+                self._layout.table.name, self._start, cursor=page, limit=limit
             )
             self._cursor = listing.cursor
             self._ended = listing.cursor is None
             for entry in listing.entries:
-                self._consider(entry)
+                if self._takes(entry):
+                    self._ready.append(entry.key)
+                    self._page_of[entry.key] = page
 
-    def _consider(self, entry: Entry) -> None:
-        order, seq = place_of_index(entry.key, self._start)
+    def _takes(self, entry: Entry) -> bool:
         query = self._query
-        if query.since is not None and order < query.since:
+        if query.since is not None and self._place(entry.key)[0] < query.since:
             self._ended = True
-            return
+            return False
         place = self._layout.place(entry)
-        if place is None or entry.key <= self._behind or not self._layout.matches(place, query):
-            return
-        after = query.after
-        if after is not None and (order, seq) > (after.order, after.seq):
-            return
-        if after is not None and (order, seq) == (after.order, after.seq):
-            name = self._layout.record_key_of_index(entry.key, self._start, query.prefix)
-            key = self._layout.key_of(name)
-            if key is None or key >= after.key:
-                return
-        self._ready.append(entry.key)
+        if place is None or not self._layout.matches(place, query):
+            return False
+        return self._after is None or self._rank(entry.key) < self._after
 
 
 def _read_hint(after: Position | None) -> _Hint:
@@ -246,16 +255,16 @@ async def _sorted(
     candidates.sort(reverse=query.descending)
     total = len(candidates) if query.count else None
     if query.after is not None:
-        candidates = [c for c in candidates if _is_behind(c.rank, query.after, query)]
+        after = _after_rank(layout, query.after)
+        candidates = [c for c in candidates if _is_behind(c.rank, after, query)]
     end = None if query.limit is None else query.offset + query.limit
     chosen = candidates[query.offset : end]
-    rows = [
-        row
-        for row in await reader.rows(layout, [candidate.name for candidate in chosen])
-        if row is not None and layout.row_matches(row, query)
-    ]
-    more = end is not None and end < len(candidates) and chosen
-    cursor = Position(*chosen[-1].rank) if more else None
+    found_rows = await reader.rows(layout, [candidate.name for candidate in chosen])
+    rows = [row for row in found_rows if row is not None and layout.row_matches(row, query)]
+    cursor = None
+    if end is not None and end < len(candidates) and chosen:
+        last, (order, seq, key) = found_rows[-1], chosen[-1].rank
+        cursor = Position(order, seq, key if last is None else last.key)
     return Result(rows=rows, total=total, cursor=cursor)
 
 
@@ -278,12 +287,13 @@ async def _touched(
 
 
 def _key(layout: Layout, name: str) -> tuple[str, ...]:
+    """What rows of one place are sorted by: their keys, or the name of one that is hashed."""
     return layout.key_of(name) or (name,)
 
 
-def _rank(position: Position) -> _Rank:
-    return position.order, position.seq, position.key
+def _after_rank(layout: Layout, after: Position) -> _Rank:
+    return after.order, after.seq, _key(layout, layout.record_key(after.key))
 
 
-def _is_behind(rank: _Rank, after: Position, query: Query) -> bool:
-    return rank < _rank(after) if query.descending else rank > _rank(after)
+def _is_behind(rank: _Rank, after: _Rank, query: Query) -> bool:
+    return rank < after if query.descending else rank > after

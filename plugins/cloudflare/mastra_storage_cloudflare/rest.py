@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
-import stamina
-import yarl
 from msgspec import Raw, Struct
 
-from mastra_storage import PartialWriteError, RateLimitedError, StorageError, UnavailableError
+from mastra_storage import PartialWriteError, TooLargeError, UnavailableError
 from mastra_storage_cloudflare._answers import (
-    Answer,
     MissingKeyError,
     MissingNamespaceError,
     NamespaceExistsError,
-    failure_of,
 )
-from mastra_storage_cloudflare.budget import RateBudget
+from mastra_storage_cloudflare.client import BASE_URL, Client
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry, Found, Listing, Pair
 
-BASE_URL = "https://api.cloudflare.com/client/v4"
+__all__ = ["BASE_URL", "RestKV"]
 
-_CONNECTIONS = 32
 _ATTEMPTS = 6
+# A key takes one write a second; what KV did not store is tried again after so long.
+_SECONDS_BETWEEN_WRITES = 1.1
 _NAMESPACES_PER_PAGE = 100
 _NO_METADATA = Raw(b"null")
+
+_log = logging.getLogger("mastra_storage.cloudflare")
 
 
 class _Namespace(Struct):
@@ -58,53 +57,37 @@ class _Written(Struct):
 class _BulkPair(Struct, omit_defaults=True):
     key: str
     value: str
-    metadata: Raw
+    metadata: Raw = _NO_METADATA
     expiration: int | None = None
 
 
 class RestKV(KV):
     """The namespaces of an account, titled `{prefix}mastra_{table}`.
 
-    Every call is idempotent, so all are tried again after what passes: a lost connection, a
-    5xx, a 429 within the time it asks for.
+    Their ids are known from the first listing on; one is made at the first write to its table.
     """
 
     def __init__(
-        self,
-        account_id: str,
-        api_token: str,
-        *,
-        prefix: str = "",
-        base_url: str = BASE_URL,
-        timeout: float = 30.0,
+        self, account_id: str, api_token: str, *, prefix: str = "", **options: Any
     ) -> None:
-        """`timeout`: seconds a call may take, with all its attempts."""
-        url = yarl.URL(base_url)
-        path = url.path.rstrip("/") or "/client/v4"
-        self._root = (
-            f"{url.origin()}{path}/accounts/{quote(account_id, safe='')}/storage/kv/namespaces"
-        )
-        self._headers = {"Authorization": f"Bearer {api_token}"}
+        """`options` are those of `Client`."""
+        self._client = Client(account_id, api_token, **options)
         self._prefix = prefix
-        self._timeout = timeout
-        self._budget = RateBudget()
-        self._session: aiohttp.ClientSession | None = None
         self._ids: dict[str, str] = {}
+        self._made: dict[str, str] = {}
         self._listing = asyncio.Lock()
+        self._listings = 0
 
     def __repr__(self) -> str:
         return f"<RestKV prefix={self._prefix!r}>"
 
     async def open(self) -> None:
-        # KV's servers may close idle connections after five seconds; ours are dropped sooner.
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=4.0)
-        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        self._client.open()
+        # A token or account that is refused is so at once.
         await self._load_namespaces()
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._client.close()
 
     # -- the calls ---------------------------------------------------------------------------
 
@@ -113,9 +96,12 @@ class RestKV(KV):
         if namespace_id is None:
             return {}
         body = msgspec.json.encode({"keys": keys, "type": "text", "withMetadata": True})
-        answer = await self._call(
-            namespace, "POST", f"/{namespace_id}/bulk/get", _Values, body=body
-        )
+        try:
+            answer = await self._call(
+                namespace, "POST", f"/{namespace_id}/bulk/get", _Values, body=body
+            )
+        except TooLargeError:
+            return await self._get_in_parts(namespace, namespace_id, keys)
         found = {
             key: Found(value.value.encode(), _text(value.metadata))
             for key, value in answer.result.values.items()
@@ -128,6 +114,16 @@ class RestKV(KV):
             ):
                 found[key] = one
         return found
+
+    async def _get_in_parts(
+        self, namespace: str, namespace_id: str, keys: Sequence[str]
+    ) -> dict[str, Found]:
+        """Values that are too large to come in one answer."""
+        if len(keys) == 1:
+            one = await self._get_one(namespace, namespace_id, keys[0])
+            return {} if one is None else {keys[0]: one}
+        half = len(keys) // 2
+        return await self.get(namespace, keys[:half]) | await self.get(namespace, keys[half:])
 
     async def _get_one(self, namespace: str, namespace_id: str, key: str) -> Found | None:
         path = f"/{namespace_id}/values/{quote(key, safe='')}"
@@ -161,17 +157,10 @@ class RestKV(KV):
         namespace_id = await self._made_id(namespace) if pairs else await self._known_id(namespace)
         if namespace_id is None:
             return  # deletes from a namespace that is not there
-        failed: list[str] = []
-        if pairs:
-            failed += await self._bulk(
-                namespace,
-                "PUT",
-                f"/{namespace_id}/bulk",
-                {pair.key: _bulk_pair(pair) for pair in pairs},
-            )
-        if deletes:
-            path = f"/{namespace_id}/bulk/delete"
-            failed += await self._bulk(namespace, "POST", path, {key: key for key in deletes})
+        puts = {pair.key: _bulk_pair(pair) for pair in pairs}
+        failed = await self._bulk(namespace, "PUT", f"/{namespace_id}/bulk", puts)
+        removed = {key: key for key in deletes}
+        failed += await self._bulk(namespace, "POST", f"/{namespace_id}/bulk/delete", removed)
         if failed:
             raise PartialWriteError(
                 f"KV did not store {len(failed)} of {len(pairs) + len(deletes)} keys, though asked "
@@ -183,79 +172,31 @@ class RestKV(KV):
         self, namespace: str, method: str, path: str, items: dict[str, Any]
     ) -> list[str]:
         """Write in bulk, the keys that KV reports as unsuccessful again; gives those that stay."""
-        for attempt in range(1, _ATTEMPTS):
-            body = msgspec.json.encode(list(items.values()))
-            answer = await self._call(namespace, method, path, _Written, body=body)
-            unsuccessful = set(answer.result.unsuccessful_keys) if answer.result else set()
-            items = {key: item for key, item in items.items() if key in unsuccessful}
+        for attempt in range(_ATTEMPTS):
             if not items:
                 break
-            # A key takes one write a second.
-            await asyncio.sleep(1.0 if attempt > 1 else 0.3)
+            if attempt:
+                _log.debug("KV left out %d keys; attempt %d", len(items), attempt + 1)
+                await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
+            body = msgspec.json.encode(list(items.values()))
+            answer = await self._call(namespace, method, path, _Written | None, body=body)
+            unsuccessful = set(answer.result.unsuccessful_keys) if answer.result else set()
+            items = {key: item for key, item in items.items() if key in unsuccessful}
         return [*items]
 
-    # -- one request -------------------------------------------------------------------------
-
     async def _call(
-        self,
-        namespace: str,
-        method: str,
-        path: str,
-        result: Any,
-        *,
-        query: dict[str, str] | None = None,
-        body: bytes | None = None,
+        self, namespace: str, method: str, path: str, result: Any, **request: Any
     ) -> Any:
-        """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`."""
-        url = yarl.URL(self._root + path, encoded=True).with_query(query)
+        """`Client.call` on a namespace, which is forgotten when it is not there any more."""
         try:
-            async with asyncio.timeout(self._timeout):
-                async for attempt in stamina.retry_context(
-                    on=self._may_retry, attempts=_ATTEMPTS, timeout=self._timeout, wait_jitter=0.5
-                ):
-                    with attempt:
-                        content = await self._send(method, url, body)
-                        return content if result is None else _decoded(content, result)
-        except TimeoutError as exc:
+            return await self._client.call(method, path, result, **request)
+        except MissingNamespaceError as exc:
+            title = self._title(namespace)
+            self._ids.pop(title, None)
+            self._made.pop(title, None)
             raise UnavailableError(
-                f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
+                f"the namespace {title!r} was deleted while the store was open", retryable=False
             ) from exc
-        except MissingNamespaceError:
-            self._ids = {t: n for t, n in self._ids.items() if t != self._title(namespace)}
-            raise UnavailableError(
-                f"the namespace {self._title(namespace)!r} was deleted while the store was open",
-                retryable=False,
-            ) from None
-
-        raise AssertionError("the loop returns or raises")
-
-    def _may_retry(self, exc: Exception) -> bool | float:
-        """Whether a call is tried again after `exc`, or the seconds after which it is."""
-        if not isinstance(exc, StorageError) or not exc.retryable:
-            return False
-        if isinstance(exc, RateLimitedError) and exc.retry_after is not None:
-            return exc.retry_after if exc.retry_after < self._timeout else False
-        return True
-
-    async def _send(self, method: str, url: yarl.URL, body: bytes | None) -> bytes:
-        if self._session is None:
-            raise UnavailableError("the store is closed", retryable=False)
-        await self._budget.acquire()
-        headers = {"Content-Type": "application/json"} if body is not None else None
-        try:
-            async with self._session.request(method, url, data=body, headers=headers) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, ConnectionError) as exc:
-            raise UnavailableError(
-                f"the connection to Cloudflare failed ({type(exc).__name__}); try again"
-            ) from exc
-        self._budget.update(response.headers.get("Ratelimit"))
-        if response.status != 200:
-            failure = failure_of(response.status, content, response.headers.get("Retry-After"))
-            if isinstance(failure, RateLimitedError):
-                self._budget.pause(failure.retry_after)
-            raise failure
-        return content
 
     # -- namespaces --------------------------------------------------------------------------
 
@@ -274,7 +215,7 @@ class RestKV(KV):
                 body = msgspec.json.encode({"title": title})
                 try:
                     answer = await self._call(namespace, "POST", "", _Namespace, body=body)
-                    self._ids[title] = answer.result.id
+                    self._ids[title] = self._made[title] = answer.result.id
                 except NamespaceExistsError:
                     pass
         if title not in self._ids:
@@ -287,7 +228,10 @@ class RestKV(KV):
         return self._ids[title]
 
     async def _load_namespaces(self) -> None:
+        listings = self._listings
         async with self._listing:
+            if self._listings != listings:
+                return  # another call did it meanwhile
             found: dict[str, str] = {}
             page = 1
             while True:
@@ -298,7 +242,9 @@ class RestKV(KV):
                 if len(answer.result) < _NAMESPACES_PER_PAGE:
                     break
                 page += 1
-            self._ids = found
+            # The listing may not show yet what was just made.
+            self._ids = found | self._made
+            self._listings += 1
 
     async def namespaces(self) -> list[str]:
         await self._load_namespaces()
@@ -309,22 +255,8 @@ class RestKV(KV):
         return f"{self._prefix}mastra_{namespace}"
 
 
-def _decoded(content: bytes, result: Any) -> Any:
-    try:
-        answer = msgspec.json.decode(content, type=Answer[result])
-    except msgspec.ValidationError:
-        raise failure_of(200, content, None) from None
-    except msgspec.MsgspecError as exc:
-        raise UnavailableError(
-            f"what answered in Cloudflare's place is not JSON ({exc}); check base_url and proxies"
-        ) from exc
-    if not answer.success:
-        raise failure_of(200, content, None)
-    return answer
-
-
 def _bulk_pair(pair: Pair) -> _BulkPair:
-    metadata = Raw(pair.metadata.encode())
+    metadata = Raw(pair.metadata.encode()) if pair.metadata else _NO_METADATA
     return _BulkPair(pair.key, pair.value.decode(), metadata, pair.expiration)
 
 

@@ -1,0 +1,175 @@
+"""Requests to Cloudflare's REST API: attempts, time limits, the budget, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import tenacity
+import yarl
+from tenacity import RetryCallState
+
+from mastra_storage import (
+    InvalidArgumentError,
+    RateLimitedError,
+    StorageError,
+    UnavailableError,
+)
+from mastra_storage_cloudflare._answers import decoded, failure_of
+from mastra_storage_cloudflare.budget import REQUESTS, RateBudget
+
+BASE_URL = "https://api.cloudflare.com/client/v4"
+
+_CONNECTIONS = 32
+# Servers close idle connections after five seconds; ours are dropped sooner.
+_KEEP_ALIVE = 4.0
+_ATTEMPTS = 6
+_BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.5)
+
+_log = logging.getLogger("mastra_storage.cloudflare")
+
+
+class Client:
+    """The KV namespaces of an account, over HTTP.
+
+    All calls must be idempotent: they are tried again after what passes, which is a lost
+    connection, a 5xx, or a 429 within the time it asks for.
+    """
+
+    def __init__(
+        self,
+        account_id: str,
+        api_token: str,
+        *,
+        base_url: str = BASE_URL,
+        timeout: float = 30.0,
+        rate_limit: int = REQUESTS,
+    ) -> None:
+        """`timeout`: seconds a call may take, with all its attempts; `rate_limit`: requests that
+        the API takes in five minutes.
+        """
+        self._root = f"{_api(base_url)}/accounts/{quote(account_id, safe='')}/storage/kv/namespaces"
+        self._headers = {"Authorization": f"Bearer {_checked_token(api_token)}"}
+        self._timeout = timeout
+        self._budget = RateBudget(rate_limit)
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Get ready; must be called in the event loop."""
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
+        timeout = aiohttp.ClientTimeout(total=None)  # `call` has its own
+        self._session = aiohttp.ClientSession(
+            connector=connector, headers=self._headers, timeout=timeout
+        )
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        result: Any,
+        *,
+        query: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Any:
+        """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`."""
+        url = yarl.URL(self._root + path, encoded=True).with_query(query)
+        attempts = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._may_retry),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=_wait,
+            before_sleep=_note,
+            reraise=True,
+        )
+        until = asyncio.get_running_loop().time() + self._timeout
+
+        async def attempt() -> Any:
+            content = await self._send(method, url, body, until)
+            return content if result is None else decoded(content, result)
+
+        try:
+            async with asyncio.timeout_at(until):
+                return await attempts(attempt)
+        except TimeoutError as exc:
+            raise UnavailableError(
+                f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
+            ) from exc
+
+    def _may_retry(self, exc: BaseException) -> bool:
+        if isinstance(exc, RateLimitedError) and (exc.retry_after or 0) >= self._timeout:
+            return False
+        return isinstance(exc, StorageError) and exc.retryable
+
+    async def _send(self, method: str, url: yarl.URL, body: bytes | None, until: float) -> bytes:
+        """One request; `until` is when it is given up."""
+        await self._budget.acquire(until)
+        if self._session is None:
+            raise UnavailableError("the store is closed", retryable=False)
+        headers = {"Content-Type": "application/json"} if body is not None else None
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                content = await response.read()
+        except aiohttp.ClientResponseError as exc:
+            # It holds the headers of the request, the token among them.
+            problem = f"what answered in Cloudflare's place is not HTTP ({exc.message})"
+        except (aiohttp.ClientError, ConnectionError) as exc:
+            raise UnavailableError(
+                f"the connection to Cloudflare failed ({type(exc).__name__}); try again"
+            ) from exc
+        else:
+            self._budget.update(response.headers.get("Ratelimit"))
+            if response.status == 200:
+                return content
+            failure = failure_of(response.status, content, response.headers.get("Retry-After"))
+            if isinstance(failure, RateLimitedError):
+                self._budget.pause(failure.retry_after)
+            raise failure
+        raise UnavailableError(f"{problem}; check base_url and proxies")
+
+
+def _wait(state: RetryCallState) -> float:
+    """The seconds until the next attempt."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RateLimitedError) and error.retry_after is not None:
+        return error.retry_after
+    return _BACKOFF(state)
+
+
+def _note(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    _log.debug("attempt %d failed: %s", state.attempt_number, type(error).__name__)
+
+
+def _api(base_url: str) -> str:
+    """Where the API's paths begin."""
+    try:
+        url = yarl.URL(base_url)
+        origin = str(url.origin())
+    except ValueError as exc:
+        raise InvalidArgumentError(
+            f"base_url {base_url!r} is not an http or https URL", backend="cloudflare"
+        ) from exc
+    return origin + (url.path.rstrip("/") or "/client/v4")
+
+
+def _checked_token(token: str) -> str:
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidArgumentError(
+            "the API token holds blanks or characters that no token has; see how it was copied",
+            backend="cloudflare",
+        )
+    return token
