@@ -70,7 +70,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 	@touch $@
 
 $(VENV)/demo-cloudflare.stamp: plugins/cloudflare/pyproject.toml $(VENV)/demo.stamp
-	@$(BIN)/python -m pip install -qq --editable './plugins/cloudflare[rest]'
+	@$(BIN)/python -m pip install -qq --editable ./plugins/cloudflare
 	@touch $@
 
 # Dependency groups need a newer pip than some Pythons bring along.
