@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -66,10 +66,11 @@ class CloudflareBackend(Backend):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
+        from mastra_storage_cloudflare.interop import interop_backend, title_prefix
         from mastra_storage_cloudflare.rest import BASE_URL, RestKV
 
         allowed = ("api_token", "namespace_prefix", "base_url", "retention", "consistency_seconds")
-        found = url_options(url, options, allowed=allowed)
+        found = url_options(url, options, allowed=(*allowed, "interop"))
         account_id = urlsplit(url).netloc
         api_token = found.pop("api_token", None) or os.environ.get("CLOUDFLARE_API_TOKEN")
         if not account_id or not api_token:
@@ -80,7 +81,11 @@ class CloudflareBackend(Backend):
             )
         prefix = found.pop("namespace_prefix", "")
         base_url = found.pop("base_url", None) or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
-        kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url)
+        interop = found.pop("interop", None)
+        titles = prefix if interop is None else title_prefix(prefix)
+        kv = RestKV(account_id, api_token, prefix=titles, base_url=base_url)
+        if interop is not None:
+            return cast(Self, interop_backend(interop, kv, prefix=prefix, **found))
         return cls(kv, prefix=prefix, **found)
 
     async def open(self) -> None:

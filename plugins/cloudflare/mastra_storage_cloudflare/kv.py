@@ -38,7 +38,7 @@ class Found(Struct, frozen=True):
 
 
 class Pair(Struct, frozen=True):
-    """A value to write. `expiration` is in seconds since 1970."""
+    """A value to write; empty `metadata` is none. `expiration` is in seconds since 1970."""
 
     key: str
     value: bytes

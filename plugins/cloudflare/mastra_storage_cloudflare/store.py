@@ -31,6 +31,7 @@ class CloudflareStore(Storage):
       `CLOUDFLARE_BASE_URL`, or the API itself.
     - `bindings`: KV namespaces by table name, with or without `mastra_`; `default` serves every
       table that has none of its own.
+    - `interop`: "mastra" keeps records as the TypeScript store does, to share one store with it.
     - `retention`: how long rows are kept, by table: `{"traces": timedelta(days=30)}`.
     """
 
@@ -44,8 +45,11 @@ class CloudflareStore(Storage):
         bindings: Mapping[str, Any] | None = None,
         key_prefix: str = "",
         retention: Mapping[str, timedelta] | None = None,
+        interop: str | None = None,
         **options: Any,
     ) -> None:
+        from mastra_storage_cloudflare.interop import interop_backend, title_prefix
+
         if bindings is not None:
             from mastra_storage_cloudflare.binding import BindingKV
 
@@ -64,5 +68,10 @@ class CloudflareStore(Storage):
                 )
             prefix = namespace_prefix or key_prefix
             base_url = base_url or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
-            kv = RestKV(account_id, api_token, prefix=prefix, base_url=base_url)
-        super().__init__(CloudflareBackend(kv, prefix=prefix, retention=retention, **options))
+            titles = prefix if interop is None else title_prefix(prefix)
+            kv = RestKV(account_id, api_token, prefix=titles, base_url=base_url)
+        options |= {"prefix": prefix, "retention": retention}
+        if interop is not None:
+            super().__init__(interop_backend(interop, kv, titled=bindings is None, **options))
+        else:
+            super().__init__(CloudflareBackend(kv, **options))

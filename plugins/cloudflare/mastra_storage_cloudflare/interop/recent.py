@@ -1,0 +1,139 @@
+"""Reading one's own writes, in a store that others write too and whose values bear no time.
+
+KV may go on showing for a while what was there before a write. So a store's own write stands
+for as long as KV shows nothing else than that; what is neither its own nor from before was
+written by somebody else, later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from mastra_storage import PartialWriteError
+from mastra_storage_cloudflare.kv import KV, Found, Listing, Pair
+
+_MOST_SEEN = 20_000
+
+# The digest of a value; `None` for no value.
+_Mark = bytes | None
+
+
+class _Own(Struct):
+    """What was written, what KV may still show in its place, and until when."""
+
+    value: bytes | None
+    before: set[_Mark]
+    until: float
+    shown: bool = False
+
+
+class RecentWritesKV(KV):
+    """Lays one's own recent writes over what another `KV` answers to `get`."""
+
+    def __init__(self, kv: KV, *, seconds: float, max_bytes: int = 64 * 2**20) -> None:
+        """`seconds`: how long a write counts; `max_bytes`: the oldest are forgotten beyond it."""
+        self._kv = kv
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._own: dict[tuple[str, str], _Own] = {}  # oldest first
+        self._seen: dict[tuple[str, str], _Mark] = {}  # oldest first
+
+    async def open(self) -> None:
+        await self._kv.open()
+
+    async def close(self) -> None:
+        self._own.clear()
+        self._seen.clear()
+        self._bytes = 0
+        await self._kv.close()
+
+    async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+        found = await self._kv.get(namespace, keys)
+        self._forget_old()
+        for key in keys:
+            mark = _mark(found[key].value) if key in found else None
+            own = self._own.get((namespace, key))
+            if own is None or own.shown or mark not in own.before:
+                self._see(namespace, key, mark)
+                if own is not None:
+                    own.shown = True
+            elif own.value is None:
+                found.pop(key, None)
+            else:
+                found[key] = Found(own.value, None)
+        return found
+
+    async def keys(
+        self, namespace: str, prefix: str, *, cursor: str | None = None, limit: int
+    ) -> Listing:
+        return await self._kv.keys(namespace, prefix, cursor=cursor, limit=limit)
+
+    def recent_keys(self, namespace: str, prefix: str) -> set[str]:
+        """The keys with a prefix that were written lately, which a listing may not show yet."""
+        self._forget_old()
+        return {
+            key
+            for (of, key), own in self._own.items()
+            if of == namespace and own.value is not None and key.startswith(prefix)
+        }
+
+    async def namespaces(self) -> list[str]:
+        return await self._kv.namespaces()
+
+    async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
+        failed: set[str] = set()
+        try:
+            await self._kv.write(namespace, pairs, deletes)
+        except PartialWriteError as exc:
+            failed = {key for _, (key,) in exc.failed}
+            raise
+        except BaseException:
+            failed = {*[pair.key for pair in pairs], *deletes}
+            raise
+        finally:
+            written = {pair.key: pair.value for pair in pairs} | dict.fromkeys(deletes)
+            for key in written.keys() - failed:
+                self._remember(namespace, key, written[key])
+
+    def _remember(self, namespace: str, key: str, value: bytes | None) -> None:
+        old = self._drop((namespace, key))
+        before: set[_Mark] = set()
+        if old is not None:
+            before = old.before | {None if old.value is None else _mark(old.value)}
+        if old is None or (namespace, key) in self._seen:
+            before.add(self._seen.pop((namespace, key), None))
+        own = _Own(value, before, time.monotonic() + self._seconds)
+        self._own[namespace, key] = own
+        self._bytes += _size(own)
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._own)))
+
+    def _see(self, namespace: str, key: str, mark: _Mark) -> None:
+        self._seen.pop((namespace, key), None)
+        self._seen[namespace, key] = mark
+        while len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
+
+    def _forget_old(self) -> None:
+        moment = time.monotonic()
+        while self._own and next(iter(self._own.values())).until <= moment:
+            self._drop(next(iter(self._own)))
+
+    def _drop(self, name: tuple[str, str]) -> _Own | None:
+        own = self._own.pop(name, None)
+        if own is not None:
+            self._bytes -= _size(own)
+        return own
+
+
+def _mark(value: bytes) -> bytes:
+    return blake2b(value, digest_size=16).digest()
+
+
+def _size(own: _Own) -> int:
+    return 400 + len(own.value or b"")

@@ -1,0 +1,250 @@
+"""Reading rows: by their keys, all under a prefix, and the walk through a table.
+
+What TypeScript stores has no metadata, so that a listing shows nothing but keys: every record
+of a query is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct, structs
+
+from mastra_storage import (
+    MESSAGES,
+    WORKFLOW_SNAPSHOT,
+    Key,
+    Position,
+    Query,
+    Result,
+    Row,
+    StorageError,
+    Table,
+    select,
+)
+from mastra_storage_cloudflare.interop.layout import Place, Places, is_plain
+from mastra_storage_cloudflare.interop.orders import Entry, places, read_order
+from mastra_storage_cloudflare.interop.recent import RecentWritesKV
+from mastra_storage_cloudflare.interop.records import row_of
+from mastra_storage_cloudflare.interop.values import FormError
+from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_KEYS_OF_LIST, Found
+from mastra_storage_cloudflare.queries import list_all
+
+
+class Name(NamedTuple):
+    """A key of KV and where it is."""
+
+    place: Place
+    key: str
+
+
+class _Hint(Struct, array_like=True):
+    """Where a walk goes on: in which place, behind which of KV's cursors, behind which key."""
+
+    at: int = 0
+    cursor: str | None = None
+    behind: str = ""
+
+
+class Rows:
+    """The rows of a store, in all places they may be in."""
+
+    def __init__(self, kv: RecentWritesKV, places: Places) -> None:
+        self._kv = kv
+        self._places = places
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        """The rows with these keys, `None` for one that is not there."""
+        places = await self._places.of(table)
+        names = [Name(place, place.name(table, key)) for place in places for key in keys]
+        found: dict[Key, Row] = {}
+        for _, row in await self.read(table, names):
+            found.setdefault(row.key, row)
+        if table == WORKFLOW_SNAPSHOT:
+            missing = [key for key in keys if key not in found]
+            for others in await asyncio.gather(*[self.all(table, key) for key in missing]):
+                found.update((row.key, row) for row in others)
+        return [found.get(key) for key in keys]
+
+    async def all(self, table: Table, prefix: Key = ()) -> list[Row]:
+        """All rows whose key starts with a prefix."""
+        places = await self._places.of(table)
+        found = await self.read(table, await self.listed(table, prefix))
+        # A record may be in several places, and a run under several keys.
+        found.sort(key=lambda each: _rank(places, table, *each))
+        rows: dict[Key, Row] = {}
+        for _, row in found:
+            if row.key[: len(prefix)] == prefix:
+                rows.setdefault(row.key, row)
+        return list(rows.values())
+
+    async def located(self, table: Table, prefix: Key) -> list[Name]:
+        """Where all records are whose key starts with a prefix."""
+        names = await self.listed(table, prefix)
+        sure = [name for name in names if _is_under(table, prefix, name)]
+        found = await self.read(table, set(names) - set(sure))
+        return sure + [name for name, row in found if row.key[: len(prefix)] == prefix]
+
+    async def listed(self, table: Table, prefix: Key) -> list[Name]:
+        """Where all records may be whose key starts with a prefix."""
+        names: list[Name] = []
+        for at, place in enumerate(await self._places.of(table)):
+            # Early keys of runs have a part before those of ours.
+            known = () if table == WORKFLOW_SNAPSHOT and at else prefix
+            keys: set[str] = set()
+            if len(known) == len(table.key):
+                keys.add(place.name(table, known))
+            if len(known) < len(table.key) or table == WORKFLOW_SNAPSHOT:
+                keys |= await self._keys(place, place.prefix(table, known))
+            names += [Name(place, key) for key in sorted(keys) if place.holds(table, key)]
+        return names
+
+    async def lists(self, prefix: Key) -> list[Name]:
+        """Where the lists of messages are, of a thread or of all."""
+        places = await self._places.of(MESSAGES)
+        if prefix:
+            return [Name(place, place.order_name(prefix[0])) for place in places]
+        return [
+            Name(place, key)
+            for place in places
+            for key in await self._keys(place, place.prefix(MESSAGES))
+            if not place.holds(MESSAGES, key)
+        ]
+
+    async def any(self, table: Table) -> bool:
+        """Whether a table has records."""
+        for place in await self._places.of(table):
+            start = place.prefix(table)
+            if self._kv.recent_keys(place.namespace, start):
+                return True
+            async for entry in list_all(self._kv, place.namespace, start):
+                if place.holds(table, entry.key):
+                    return True
+        return False
+
+    async def _keys(self, place: Place, start: str) -> set[str]:
+        listed = {entry.key async for entry in list_all(self._kv, place.namespace, start)}
+        return listed | self._kv.recent_keys(place.namespace, start)
+
+    async def walk(self, query: Query) -> Result:
+        """A part of a table, in the order of its keys."""
+        table = query.table
+        places = await self._places.of(table)
+        hint = _hint(query)
+        place = places[hint.at]
+        limit = MAX_KEYS_OF_LIST if query.limit is None else query.limit
+        listing = await self._kv.keys(
+            place.namespace, place.prefix(table, query.prefix), cursor=hint.cursor, limit=limit
+        )
+        recent = self._kv.recent_keys(place.namespace, place.prefix(table, query.prefix))
+        keys = {entry.key for entry in listing.entries} - recent
+        keys |= recent if hint.cursor is None else set()
+        ahead = sorted(key for key in keys if key > hint.behind and place.holds(table, key))
+        taken = ahead[:limit]
+        found = await self.read(table, [Name(place, key) for key in taken])
+        rows = [row for _, row in found]
+        if hint.at:
+            newer = await self._get_in(places[: hint.at], table, [row.key for row in rows])
+            rows = [row for row in rows if row.key not in newer]
+        rows = select(rows, structs.replace(query, order_by="created", after=None, limit=None)).rows
+        if len(ahead) > limit:
+            end: _Hint | None = _Hint(hint.at, hint.cursor, taken[-1])
+        elif listing.cursor is not None:
+            end = _Hint(hint.at, listing.cursor)
+        else:
+            end = _Hint(hint.at + 1) if hint.at + 1 < len(places) else None
+        text = None if end is None else msgspec.json.encode(end).decode()
+        return Result(rows=rows, cursor=None if text is None else Position(0, 0, (), text))
+
+    async def _get_in(self, places: Sequence[Place], table: Table, keys: Sequence[Key]) -> set[Key]:
+        names = [Name(place, place.name(table, key)) for place in places for key in keys]
+        return {row.key for _, row in await self.read(table, names)}
+
+    async def read(self, table: Table, names: Iterable[Name]) -> list[tuple[Name, Row]]:
+        """The records under these keys, as far as they are there."""
+        names = [name for name in names if name.place.holds(table, name.key)]
+        threads = {_thread_of(name) for name in names} if table == MESSAGES else set()
+        found, orders = await asyncio.gather(self._values(names), self._orders(threads))
+        rows = []
+        for name in names:
+            if name not in found:
+                continue
+            row = row_of(table, name.key, found[name].value)
+            if table == MESSAGES:
+                row = structs.replace(row, seq=orders.get(row.key[0], {}).get(row.key[1], 0))
+            rows.append((name, row))
+        return rows
+
+    async def _values(self, names: Iterable[Name]) -> dict[Name, Found]:
+        """What is stored under these keys."""
+        by_namespace: dict[str, list[Name]] = {}
+        for name in names:
+            if 0 < len(name.key.encode()) <= MAX_KEY_BYTES:
+                by_namespace.setdefault(name.place.namespace, []).append(name)
+        answers = await asyncio.gather(
+            *[
+                self._kv.get(namespace, list(dict.fromkeys(name.key for name in wanted)))
+                for namespace, wanted in by_namespace.items()
+            ]
+        )
+        return {
+            name: found[name.key]
+            for found, wanted in zip(answers, by_namespace.values(), strict=True)
+            for name in wanted
+            if name.key in found
+        }
+
+    async def _orders(self, threads: set[str]) -> dict[str, dict[str, int]]:
+        """The `seq` of the messages of these threads, by their lists."""
+        if not threads:
+            return {}
+        names = {
+            (thread, place): Name(place, place.order_name(thread))
+            for thread in threads
+            for place in await self._places.of(MESSAGES)
+        }
+        found = await self._values(names.values())
+        entries: dict[str, list[Entry]] = {thread: [] for thread in threads}
+        for (thread, _), name in names.items():
+            if name in found:
+                entries[thread] += _order(name, found[name])
+        return {thread: places(listed) for thread, listed in entries.items()}
+
+
+def _order(name: Name, found: Found) -> list[Entry]:
+    try:
+        return read_order(found.value)
+    except FormError as exc:
+        raise StorageError(
+            f"the value under key {name.key!r} {exc}, as the TypeScript store keeps it there; "
+            "repair or delete it"
+        ) from exc
+
+
+def _thread_of(name: Name) -> str:
+    """The thread that a message's key names."""
+    return name.key.removeprefix(name.place.prefix(MESSAGES)).rpartition(":")[0]
+
+
+def _is_under(table: Table, prefix: Key, name: Name) -> bool:
+    """Whether a key alone tells that it is one of a record under a prefix."""
+    if not prefix:
+        return True
+    if not is_plain(table, prefix):
+        return False
+    if len(prefix) == len(table.key):
+        return name.key == name.place.name(table, prefix)
+    start = name.place.prefix(table, prefix)
+    return name.key.startswith(start) and ":" not in name.key[len(start) :]
+
+
+def _rank(places: Sequence[Place], table: Table, name: Name, row: Row) -> tuple[int, bool, str]:
+    """Which of several records of one key counts: the one where it is written now."""
+    return places.index(name.place), name.key != name.place.name(table, row.key), name.key
+
+
+def _hint(query: Query) -> _Hint:
+    return msgspec.json.decode(query.after.hint, type=_Hint) if query.after else _Hint()

@@ -1,0 +1,144 @@
+"""The values that the TypeScript store writes: envelopes, times, JSON in strings."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+Members = dict[str, Any]
+"""The members of a record, by name: `Raw` JSON, or what JSON is made of."""
+
+_ENVELOPE = {"value", "metadata", "cacheStatus"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class FormError(ValueError):
+    """A value is not of a form that the TypeScript store writes."""
+
+
+def members_of(value: bytes) -> Members:
+    """The members of a stored record."""
+    try:
+        return _decode_members(unwrap(value))
+    except msgspec.MsgspecError as exc:
+        raise FormError(f"is not a JSON object ({exc})") from exc
+
+
+def unwrap(value: bytes) -> bytes:
+    """The value itself, out of the envelope that some releases stored it in.
+
+    Some releases of Cloudflare's SDK stored the body of the request, `{"value": "…", "metadata":
+    …}`, in place of the value.
+    """
+    while value.lstrip()[:1] == b"{":
+        try:
+            members = _decode_members(value)
+        except msgspec.MsgspecError:
+            return value
+        if "value" not in members or not members.keys() <= _ENVELOPE:
+            return value
+        inner = plain(members["value"])
+        if not isinstance(inner, str):
+            return value
+        value = inner.encode()
+    return value
+
+
+def compact(members: Members) -> bytes:
+    """Members as TypeScript's `JSON.stringify` writes them."""
+    return msgspec.json.format(_encode(members), indent=-1)
+
+
+def plain(value: Any) -> Any:
+    """A member as Python has it; `None` when it is not there."""
+    return msgspec.json.decode(value) if isinstance(value, Raw) else value
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a member is not there, null, or without content."""
+    return plain(value) in (None, "", [], {})
+
+
+def parsed(value: Any) -> Any:
+    """What the JSON in a string says; anything else as it is."""
+    text = plain(value)
+    if not isinstance(text, str):
+        return value
+    try:
+        msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return value
+    return Raw(text.encode())
+
+
+def parsed_container(value: Any) -> Any:
+    """What a string says that is a JSON object or array; anything else as it is."""
+    text = plain(value)
+    return parsed(value) if isinstance(text, str) and text.lstrip()[:1] in ("{", "[") else value
+
+
+def stringified(value: Any) -> str:
+    """A value as JSON in a string."""
+    return msgspec.json.format(_encode(value), indent=-1).decode()
+
+
+def json_object(members: Members, name: str) -> Any:
+    """An object that may be stored as JSON in a string, or not at all."""
+    return _container(members, name, {})
+
+
+def json_array(members: Members, name: str) -> Any:
+    """An array that may be stored as JSON in a string, or not at all."""
+    return _container(members, name, [])
+
+
+def _container(members: Members, name: str, empty: Any) -> Any:
+    value = members.pop(name, None)
+    if is_empty(value):
+        return empty
+    value = parsed(value)
+    found = plain(value)
+    if found is None:
+        return empty
+    if not isinstance(found, type(empty)):
+        raise FormError(f"has a {name} that is neither {_encode(empty).decode()} nor such a string")
+    return value
+
+
+def time_text(value: Any, name: str) -> str | None:
+    """A time as our records carry it; `None` when it is not there.
+
+    TypeScript reads ISO-8601 and milliseconds alike.
+    """
+    found = plain(value)
+    if found is None or found == "":
+        return None
+    try:
+        if isinstance(found, str):
+            time = msgspec.convert(found, datetime)
+        elif isinstance(found, (int, float)) and not isinstance(found, bool):
+            time = _EPOCH + timedelta(microseconds=round(found * 1000))
+        else:
+            raise FormError(f"has a {name} that is not a time")
+    except (msgspec.ValidationError, OverflowError) as exc:
+        raise FormError(f"has a {name} that is not a time") from exc
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=timezone.utc)
+    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def iso_milliseconds(value: Any) -> str:
+    """One of our times as TypeScript writes it: UTC, three digits of a second, `Z`."""
+    time = msgspec.convert(plain(value), datetime).astimezone(timezone.utc)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(value: Any) -> int:
+    """One of our times in milliseconds since 1970."""
+    return (msgspec.convert(plain(value), datetime) - _EPOCH) // timedelta(milliseconds=1)
