@@ -162,7 +162,9 @@ class _Index:
         # A filter beyond what the index is made for lets an unknown share of entries through.
         bounded = query.since is not None or query.until is not None
         exact = len(query.fields) == (0 if start == layout.newest_prefix(query.prefix) else 1)
-        self._least = 0 if exact and not bounded else MAX_KEYS_OF_LIST
+        # Without a hint nobody knows how far down the listing the place behind `after` is.
+        sought = query.after is not None and not query.after.hint
+        self._least = 0 if exact and not bounded and not sought else MAX_KEYS_OF_LIST
 
     async def take(self, count: int) -> list[str]:
         """Up to `count` keys, fewer only at the end; one more is listed to see whether it is."""
