@@ -2,7 +2,7 @@
 
 A distribution offers a backend in the entry-point group `mastra_storage.backends`: the name
 is the URL scheme, the value the `Backend` class. Nothing is imported before its scheme is
-asked for, and a broken plugin harms no other.
+asked for, and a broken plugin harms no other. `memory` and `sqlite` are of this package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from mastra_storage.storage import Storage
 
-__all__ = ["load_backend", "load_tables", "open_storage", "register", "schemes", "url_options"]
+__all__ = [
+    "broken_tables",
+    "load_backend",
+    "load_tables",
+    "open_storage",
+    "register",
+    "schemes",
+    "url_options",
+]
 
 BACKENDS_GROUP = "mastra_storage.backends"
 TABLES_GROUP = "mastra_storage.tables"
@@ -34,6 +42,9 @@ _DISTRIBUTIONS = {
     "convex+http": "mastra-storage-convex",
 }
 
+# What the engine calls of any backend (`watch` only where it is declared).
+_VERBS = ("from_url", "open", "close", "get", "query", "write", "tables")
+
 _registered: dict[str, type[Backend]] = {}
 
 
@@ -46,6 +57,8 @@ def register(scheme: str, backend: type[Backend]) -> None:
         raise InvalidArgumentError(
             f"{scheme!r} cannot be a URL scheme: letters, digits, '+', '-', '.'"
         )
+    if missing := _missing(backend):
+        raise InvalidArgumentError(f"what is registered for {scheme}:// is no backend: {missing}")
     _registered[scheme.lower()] = backend
 
 
@@ -70,11 +83,18 @@ def open_storage(url: str, **options: Any) -> Storage:
 
 def load_backend(scheme: str) -> type[Backend]:
     """The `Backend` class for a scheme; imports it when it is asked for the first time."""
-    if scheme in _registered:
-        return _registered[scheme]
+    backend = _registered.get(scheme) or _built_in(scheme)
+    if backend is not None:
+        return backend
     for entry in _entries(BACKENDS_GROUP):
         if entry.name == scheme:
-            return cast(type[Backend], _load(entry, f"the backend for {scheme}://"))
+            found = _load(entry, f"the backend for {scheme}://")
+            if missing := _missing(found):
+                raise PluginLoadError(
+                    f"the backend for {scheme}:// of {_distribution(entry)} ({entry.value}) is no "
+                    f"backend: {missing}"
+                )
+            return cast(type[Backend], found)
     known = ", ".join(sorted(schemes())) or "none"
     hint = ""
     if scheme in _DISTRIBUTIONS:
@@ -93,17 +113,46 @@ def schemes() -> dict[str, str]:
 def load_tables() -> dict[str, Table]:
     """All tables known in any process: the six of the contract and those that adapters name
     in the entry-point group `mastra_storage.tables`.
+
+    One that cannot be used is left out, and harms no other; `broken_tables()` tells why.
     """
-    tables = dict(TABLES)
+    return _load_tables()[0]
+
+
+def broken_tables() -> list[PluginLoadError]:
+    """What is wrong with tables of installed adapters that `load_tables()` leaves out."""
+    return _load_tables()[1]
+
+
+def _load_tables() -> tuple[dict[str, Table], list[PluginLoadError]]:
+    tables, broken, disputed = dict(TABLES), [], set()
     for entry in _entries(TABLES_GROUP):
-        table = _load(entry, f"the table {entry.name!r}")
-        if not isinstance(table, Table):
-            raise PluginLoadError(
-                f"the table {entry.name!r} of {_distribution(entry)} is not a Table but "
-                f"{type(table).__name__}"
+        try:
+            table = _load_table(entry)
+        except PluginLoadError as exc:
+            broken.append(exc)
+            continue
+        if tables.setdefault(table.name, table) != table:
+            disputed.add(table.name)
+            broken.append(
+                PluginLoadError(
+                    f"the table {entry.name!r} of {_distribution(entry)} takes the name "
+                    f"{table.name!r}, which another table has already"
+                )
             )
-        tables[table.name] = table
-    return tables
+    for name in disputed - set(TABLES):
+        del tables[name]  # whose rows those of the store are, nobody can tell
+    return tables, broken
+
+
+def _load_table(entry: EntryPoint) -> Table:
+    table = _load(entry, f"the table {entry.name!r}")
+    if not isinstance(table, Table):
+        raise PluginLoadError(
+            f"the table {entry.name!r} of {_distribution(entry)} is not a Table but "
+            f"{type(table).__name__}"
+        )
+    return table
 
 
 def url_options(url: str, options: Mapping[str, Any], *, allowed: Iterable[str]) -> dict[str, Any]:
@@ -127,6 +176,28 @@ def url_options(url: str, options: Mapping[str, Any], *, allowed: Iterable[str])
                 backend=urlsplit(url).scheme,
             )
     return found
+
+
+def _built_in(scheme: str) -> type[Backend] | None:
+    """A backend of this package, without a look at what is installed, which is I/O."""
+    try:
+        if scheme == "memory":
+            from mastra_storage.backends.memory import MemoryBackend
+
+            return MemoryBackend
+        if scheme == "sqlite":
+            from mastra_storage.backends.sqlite import SqliteBackend
+
+            return SqliteBackend
+    except ImportError as exc:  # such as a Python that is built without SQLite
+        raise PluginLoadError(f"the backend for {scheme}:// cannot be imported: {exc}") from exc
+    return None
+
+
+def _missing(backend: Any) -> str:
+    """What `backend` lacks to be one; empty when it lacks nothing."""
+    lacking = [verb for verb in _VERBS if not callable(getattr(backend, verb, None))]
+    return f"{type(backend).__name__} without {', '.join(lacking)}" if lacking else ""
 
 
 def _entries(group: str) -> list[EntryPoint]:

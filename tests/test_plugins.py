@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -23,6 +25,7 @@ from mastra_storage import (
     url_options,
 )
 from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.cli.transfer import copy_rows
 
 Install = Callable[..., None]
 
@@ -216,7 +219,87 @@ def test_tables_of_adapters_are_found(install: Install) -> None:
     assert set(mastra_storage.TABLES) < set(tables)
 
 
-def test_what_is_no_table_is_refused(install: Install) -> None:
-    install("adapter", "[mastra_storage.tables]\nnotes = adapter_t:X\n", adapter_t="X = 3\n")
-    with pytest.raises(PluginLoadError, match=r"'notes' of adapter 1\.2 is not a Table but int"):
-        plugins.load_tables()
+OWN = "from mastra_storage import Table\nT = Table(name={name!r}, key={key!r})\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("T = 3\n", r"'bad' of bad-adapter 1\.2 is not a Table but int"),
+        ("import a_module_nobody_has\n", r"bad-adapter 1\.2.*a_module_nobody_has"),
+        (OWN.format(name="threads", key=("a",)), r"bad-adapter 1\.2 takes the name 'threads'"),
+        (OWN.format(name="notes", key=("a",)), r"adapter 1\.2 takes the name 'notes'"),
+    ],
+)
+def test_a_broken_adapter_is_named_and_harms_no_other(
+    install: Install, source: str, message: str
+) -> None:
+    good = OWN.format(name="notes", key=("id",))
+    install("adapter", "[mastra_storage.tables]\nnotes = good_t:T\n", good_t=good)
+    install("bad-adapter", "[mastra_storage.tables]\nbad = bad_t:T\n", bad_t=source)
+    tables = plugins.load_tables()
+    assert ("notes" in tables) == ("'notes'" not in message)  # a disputed name is nobody's
+    assert tables["threads"] is mastra_storage.THREADS
+    [error] = plugins.broken_tables()
+    assert re.search(message, str(error))
+
+
+async def test_a_copy_names_the_broken_adapter_rather_than_leave_its_rows_out(
+    install: Install,
+) -> None:
+    install(
+        "adapter", "[mastra_storage.tables]\nnotes = good_t:T\n", good_t="import nothing_at_all\n"
+    )
+    async with open_storage("memory://") as source, open_storage("memory://") as target:
+        source.register(Table(name="notes", key=("id",)))
+        await source.insert("notes", {"id": "1"})
+        with pytest.raises(PluginNotFoundError, match=r"notes; .*adapter 1\.2.*nothing_at_all"):
+            await copy_rows(source, target)
+
+
+def test_without_adapters_no_table_is_broken() -> None:
+    assert plugins.broken_tables() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        ("Acme = print\n", "without from_url, open, close, get, query, write, tables"),
+        ("class Acme:\n    def from_url(self): ...\n", "without open, close, get"),
+        ("Acme = None\n", "NoneType without from_url"),
+    ],
+)
+def test_what_is_no_backend_is_refused(
+    install: Install, scheme: str, source: str, missing: str
+) -> None:
+    install("acme", "[mastra_storage.backends]\nacme = acme_n:Acme\n", acme_n=source)
+    with pytest.raises(PluginLoadError, match=r"\(acme_n:Acme\) is no backend: ") as caught:
+        open_storage("acme://x")
+    assert "acme 1.2" in str(caught.value)
+    assert missing in str(caught.value)
+    with pytest.raises(InvalidArgumentError, match=f"registered for {scheme}:// is no backend"):
+        register(scheme, dict)  # type: ignore[arg-type]
+
+
+def test_what_is_built_in_is_opened_without_a_look_at_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(group: str) -> NoReturn:
+        raise AssertionError(f"looked for {group}")
+
+    monkeypatch.setattr(plugins, "_entries", refuse)
+    for url in ("memory://", "sqlite:///agent.db", "SQLITE:///agent.db"):
+        assert isinstance(open_storage(url), Storage)
+
+
+def test_a_python_without_sqlite_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mastra_storage.backends.sqlite", None)
+    with pytest.raises(PluginLoadError, match="sqlite:// cannot be imported") as caught:
+        open_storage("sqlite:///agent.db")
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_the_built_in_backends_are_those_of_the_distribution() -> None:
+    installed = {entry.name: entry for entry in plugins._entries(plugins.BACKENDS_GROUP)}
+    for scheme in ("memory", "sqlite"):
+        assert installed[scheme].load() is plugins.load_backend(scheme)

@@ -8,7 +8,7 @@ from rich.text import Text
 from mastra_storage.cli.console import output, print_json, shown, table
 from mastra_storage.cli.options import AsJson
 from mastra_storage.errors import PluginError
-from mastra_storage.plugins import load_backend, load_tables, schemes
+from mastra_storage.plugins import broken_tables, load_backend, load_tables, schemes
 from mastra_storage.schema import TABLES
 
 __all__ = ["Plugin", "installed", "plugins"]
@@ -59,8 +59,8 @@ def installed() -> list[Plugin]:
 
 
 def _adapters() -> Text:
-    try:
-        names = sorted(set(load_tables()) - set(TABLES))
-    except PluginError as exc:
-        return Text("Tables of adapters: broken: ", style="red").append(shown(exc))
-    return Text(f"Tables of adapters: {', '.join(names) or 'none'}", style="dim")
+    names = sorted(set(load_tables()) - set(TABLES))
+    text = Text(f"Tables of adapters: {', '.join(names) or 'none'}", style="dim")
+    for error in broken_tables():
+        text.append("\nbroken: ", style="red").append(shown(error))
+    return text

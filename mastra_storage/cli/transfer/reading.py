@@ -235,7 +235,8 @@ class Reader:
         if name not in self._tables:
             raise InvalidRecordError(
                 f"is of a table {name!r} that is not known here; install the adapter that "
-                "registered it, and repeat the command"
+                "registered it (`mastra-storage plugins` shows those that are broken), and repeat "
+                "the command"
             )
         row = row_of(self._tables[name], members["row"], version=self._version)
         self._check_size("the row", len(row.value))

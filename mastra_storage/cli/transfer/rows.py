@@ -12,7 +12,7 @@ from msgspec import structs
 
 from mastra_storage.backend import Query
 from mastra_storage.errors import PluginNotFoundError, StorageError, TooLargeError
-from mastra_storage.plugins import load_tables
+from mastra_storage.plugins import broken_tables, load_tables
 from mastra_storage.schema import Row, Table
 from mastra_storage.storage import Storage
 
@@ -41,10 +41,11 @@ async def known_tables(storage: Storage) -> dict[str, Table]:
     tables = load_tables()
     unknown = sorted(set(await storage.backend.tables()) - set(tables))
     if unknown:
+        broken = "".join(f"; broken here: {error}" for error in broken_tables())
         raise PluginNotFoundError(
             f"the store holds rows of tables that are not known here: {', '.join(unknown)}; "
             "install the adapter that registered them (the distribution that names them in the "
-            "entry-point group mastra_storage.tables), and repeat the command",
+            f"entry-point group mastra_storage.tables), and repeat the command{broken}",
             backend=storage.backend.name,
         )
     return tables
