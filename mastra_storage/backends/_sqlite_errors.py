@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from mastra_storage.errors import (
     InvalidArgumentError,
@@ -37,7 +38,7 @@ _PASSING = {
 }
 
 
-def mapped(exc: Exception) -> Exception:
+def mapped(exc: Exception, path: Path) -> Exception:
     """The error a caller gets for `exc`, with it as the cause; what is no error of SQLite stays."""
     if isinstance(exc, UnicodeEncodeError):
         return InvalidArgumentError("a key or field holds text that is not valid Unicode")
@@ -47,10 +48,12 @@ def mapped(exc: Exception) -> Exception:
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     error: StorageError
     if code in _UNAVAILABLE:
-        error = UnavailableError(f"{_UNAVAILABLE[code]} ({exc})", retryable=code in _PASSING)
+        error = UnavailableError(
+            f"{path}: {_UNAVAILABLE[code]} ({exc})", retryable=code in _PASSING
+        )
     elif code == sqlite3.SQLITE_TOOBIG or isinstance(exc, (OverflowError, sqlite3.DataError)):
         error = TooLargeError(f"a value is larger than SQLite can hold ({exc})")
     else:
-        error = StorageError(f"SQLite refused: {exc}")
+        error = StorageError(f"{path}: SQLite refused: {exc}")
     error.__cause__ = exc
     return error

@@ -202,11 +202,17 @@ def columns_of(connection: sqlite3.Connection, layout: Layout) -> list[str]:
 
 
 def exists(connection: sqlite3.Connection, layout: Layout) -> bool:
-    """Whether the table is there; those of the contract always are."""
-    if layout.is_core:
-        return True
+    """Whether the table is there; it is made by the first write to it."""
     sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
     return connection.execute(sql, (layout.name,)).fetchone() is not None
+
+
+def fits(connection: sqlite3.Connection, layout: Layout) -> bool:
+    """Whether a table is as its definition says, or not there yet."""
+    there = columns_of(connection, layout)
+    wanted = {*layout.table.key, *layout.fields, *(["_recent"] if layout.table.recent else [])}
+    key = tuple(name for name in there if not name.startswith("_"))[: len(layout.table.key)]
+    return not there or (wanted <= {*there} and key == layout.table.key)
 
 
 def tables_with_rows(connection: sqlite3.Connection) -> list[str]:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 
 from mastra_storage.backends._sqlite_layout import columns_of, layout_of
-from mastra_storage.backends._sqlite_writer import begin
+from mastra_storage.backends._sqlite_locks import begin
 from mastra_storage.errors import UnavailableError, UnsupportedError
 from mastra_storage.schema import TABLES
 
@@ -17,12 +17,7 @@ _VERSION = "_mastra_version"
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    for table in TABLES.values():
-        if columns_of(connection, layout_of(table)):
-            raise UnsupportedError(
-                f"the file has a table {layout_of(table).name!r} that mastra-storage did not make; "
-                "a TypeScript store of Mastra makes such; choose another file"
-            )
+    _refuse_foreign(connection)
     connection.execute(f"CREATE TABLE {_VERSION} (version INTEGER NOT NULL)")
     connection.execute(f"INSERT INTO {_VERSION} VALUES (0)")
     for table in TABLES.values():
@@ -34,25 +29,48 @@ def _create(connection: sqlite3.Connection) -> None:
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
 
 
+def check(connection: sqlite3.Connection) -> bool:
+    """Whether the file is ready for reading and writing; writes nothing.
+
+    Raises `UnsupportedError` for a file that is newer, or that is somebody else's.
+    """
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise UnsupportedError(
+            f"the file has schema version {version}, this mastra-storage knows up to "
+            f"{len(MIGRATIONS)}; upgrade mastra-storage"
+        )
+    if version == 0:
+        _refuse_foreign(connection)
+    return version == len(MIGRATIONS)
+
+
 def migrate(connection: sqlite3.Connection, patience: float) -> None:
-    """Bring the file to the newest version, at once; `UnsupportedError` when it is newer still."""
-    if _version(connection) == len(MIGRATIONS):
-        return
+    """Bring the file to the newest version, in one transaction."""
     begin(connection, patience)
     try:
-        version = _version(connection)  # another process may have been quicker
-        if version > len(MIGRATIONS):
-            raise UnsupportedError(
-                f"the file has schema version {version}, this mastra-storage knows up to "
-                f"{len(MIGRATIONS)}; upgrade mastra-storage"
-            )
-        for step in MIGRATIONS[version:]:
+        check(connection)
+        for step in MIGRATIONS[_version(connection) :]:  # another process may have been quicker
             step(connection)
         connection.execute(f"UPDATE {_VERSION} SET version = ?", (len(MIGRATIONS),))
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether no tables of ours are in the file yet."""
+    return _version(connection) == 0
+
+
+def _refuse_foreign(connection: sqlite3.Connection) -> None:
+    for table in TABLES.values():
+        if columns_of(connection, layout_of(table)):
+            raise UnsupportedError(
+                f"the file has a table {layout_of(table).name!r} that mastra-storage did not make; "
+                "a TypeScript store of Mastra makes such; choose another file"
+            )
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from mastra_storage.backends._sqlite_errors import mapped
-from mastra_storage.backends._sqlite_migrations import migrate
-from mastra_storage.backends._sqlite_writer import Writer, patiently
+from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
+from mastra_storage.backends._sqlite_writer import Writer
 from mastra_storage.schema import Table
 
 T = TypeVar("T")
@@ -35,24 +35,23 @@ class Session:
         self.prepared: set[Table] = set()
 
     def open(self) -> None:
-        """Make the file if it is not there, bring it up to date, and start the writer."""
-        connection: sqlite3.Connection | None = None
+        """Make the file if it is not there, and start the writer.
+
+        Tables are made by the first write: reading a file that holds none leaves it as it is.
+        """
         # Once: the current directory may change before a reader connects.
         self._path = self._path.absolute()
         try:
-            # The writer waits for locks by itself, see `patiently`.
-            connection = self._connect("rwc", 0)
-            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                patiently(connection, "PRAGMA journal_mode=WAL", self._patience)
-            connection.execute("PRAGMA synchronous=FULL")
-            migrate(connection, self._patience)
-            self.writer = Writer(connection, self._patience, self._wake)
-        except BaseException as exc:
-            if connection is not None:
+            connection = self._connect("rwc", self._patience)
+            try:
+                if not check(connection) and not is_empty(connection):
+                    migrate(connection, self._patience)
+                self.writer = Writer(connection, self._path, self._patience, self._wake)
+            except BaseException:
                 connection.close()
-            if isinstance(exc, sqlite3.Error):
-                raise mapped(exc) from exc
-            raise
+                raise
+        except sqlite3.Error as exc:
+            raise mapped(exc, self._path) from exc
 
     def close(self) -> None:
         """Finish what was begun, and release everything."""
@@ -75,7 +74,7 @@ class Session:
             finally:
                 self._idle.append(connection)
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as exc:
-            raise mapped(exc) from exc
+            raise mapped(exc, self._path) from exc
 
     def data_version(self) -> int:
         """A number that changes with every commit of any process."""
@@ -85,7 +84,7 @@ class Session:
                     self._lookout = self._connect_reader()
                 version: int = self._lookout.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as exc:
-            raise mapped(exc) from exc
+            raise mapped(exc, self._path) from exc
         return version
 
     def _connect_reader(self) -> sqlite3.Connection:

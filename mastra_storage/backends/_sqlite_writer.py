@@ -7,13 +7,12 @@ that fails does not take the others along.
 from __future__ import annotations
 
 import asyncio
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -29,6 +28,8 @@ from mastra_storage.backends._sqlite_layout import (
     layout_of,
     quoted,
 )
+from mastra_storage.backends._sqlite_locks import begin, patiently
+from mastra_storage.backends._sqlite_migrations import check, migrate
 from mastra_storage.errors import (
     ConflictError,
     NotFoundError,
@@ -62,11 +63,16 @@ Outcome = Exception | None
 class Writer:
     """Commits writes in a thread of its own, on a connection that nobody else uses."""
 
-    def __init__(self, connection: sqlite3.Connection, patience: float, wake: Callable[[], None]):
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, patience: float, wake: Callable[[], None]
+    ) -> None:
         """`patience`: seconds to wait for a lock; `wake`: called on the loop after a commit."""
         self._connection = connection
+        self._path = path
         self._patience = patience
         self._wake = wake
+        self._file = _identity(path)
+        self._prepared = False
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="mastra-storage-writer", daemon=True)
         self._thread.start()
@@ -117,22 +123,46 @@ class Writer:
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         try:
+            self._prepare()
             begin(self._connection, self._patience)
         except Exception as exc:  # noqa: BLE001  (all of them go to the callers who wait)
-            error = mapped(exc)
+            error = mapped(exc, self._path)
             # Each caller gets one of its own: errors are changed on their way up.
             return [_copied(error) for _ in jobs]
         try:
             outcomes = [self._apply(job.ops, alone=len(jobs) == 1) for job in jobs]
             self._connection.execute("COMMIT")
+            self._check_file()
         except Exception as exc:  # noqa: BLE001
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if len(jobs) == 1:
-                return [mapped(exc)]
+                return [mapped(exc, self._path)]
             # One of them broke the whole transaction: find out which, each on its own.
             return [outcome for job in jobs for outcome in self._commit([job])]
         return outcomes
+
+    def _prepare(self) -> None:
+        """Before the first write: the way the file is written, and its tables."""
+        if self._prepared:
+            return
+        if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            patiently(self._connection, "PRAGMA journal_mode=WAL", self._patience)
+        self._connection.execute("PRAGMA synchronous=FULL")
+        if not check(self._connection):
+            migrate(self._connection, self._patience)
+        # From here on locks are waited for as `patiently` does.
+        self._connection.execute("PRAGMA busy_timeout=0")
+        self._prepared = True
+
+    def _check_file(self) -> None:
+        """Refuse to call a write stored that went into a file nobody will find again."""
+        if _identity(self._path) != self._file:
+            raise UnavailableError(
+                f"{self._path} was removed or replaced while it was open; close the store and open "
+                "it again",
+                retryable=False,
+            )
 
     def _apply(self, ops: Sequence[Op | Fit], *, alone: bool) -> Outcome:
         """Carry out one write; if it is `alone`, its failure may end the transaction."""
@@ -235,31 +265,13 @@ class Writer:
         return None if found is None else found[0]
 
 
-def begin(connection: sqlite3.Connection, patience: float) -> None:
-    """Take the write lock."""
-    patiently(connection, "BEGIN IMMEDIATE", patience)
-
-
-def patiently(connection: sqlite3.Connection, statement: str, patience: float) -> None:
-    """Execute a statement that needs a lock, trying again for up to `patience` seconds.
-
-    SQLite's own waiting sleeps up to 100 ms at a time and so starves beside a busy writer.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            connection.execute(statement)
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise
-            if time.monotonic() > deadline:
-                raise UnavailableError(
-                    f"another process held the database's lock for {patience:g} seconds; "
-                    "let it finish, or give a larger busy_timeout"
-                ) from exc
-            time.sleep(random.uniform(0.0005, 0.005))
-        else:
-            return
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of its name."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def table_of(op: Op | Fit) -> Table:

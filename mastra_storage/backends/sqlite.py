@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
-from mastra_storage.backends._sqlite_layout import exists, layout_of, tables_with_rows
+from mastra_storage.backends._sqlite_layout import exists, fits, layout_of, tables_with_rows
 from mastra_storage.backends._sqlite_session import Session
 from mastra_storage.backends._sqlite_writer import Fit, Writer, table_of
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
@@ -119,7 +119,8 @@ class SqliteBackend(Backend):
         session = self._session
         if layout_of(table).is_core or session is None or table in session.prepared:
             return
-        await self._writer().submit([Fit(table)])
+        if not await self._read(lambda connection: fits(connection, layout_of(table))):
+            await self._writer().submit([Fit(table)])
         session.prepared.add(table)
 
     def _writer(self) -> Writer:

@@ -58,7 +58,8 @@ async def fill(path: Path, messages: int = 3) -> None:
 
 async def test_an_acknowledged_write_is_synced_to_the_write_ahead_log(path: Path) -> None:
     backend = SqliteBackend(path)
-    async with Storage(backend):
+    async with Storage(backend) as storage:
+        await storage.save_thread(Thread(resource_id="r"))
         connection = backend._writer()._connection
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

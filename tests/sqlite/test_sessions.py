@@ -231,6 +231,37 @@ async def test_a_file_with_other_tables_is_shared(path: Path) -> None:
         assert await storage.backend.tables() == ["threads"]
 
 
+async def test_reading_somebody_elses_file_leaves_it_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id TEXT)")
+    before = path.read_bytes()
+    async with Storage(SqliteBackend(path)) as storage:
+        assert await storage.get_thread_by_id("t") is None
+        assert await storage.get_messages("t") == []
+        assert (await storage.list_threads()).total == 0
+        assert await storage.backend.tables() == []
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_file_that_is_removed_while_open_takes_no_more_writes(path: Path) -> None:
+    storage = Storage(SqliteBackend(path))
+    async with storage:
+        await save(storage, "kept")
+        for file in path.parent.iterdir():
+            file.unlink()
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="removed or replaced") as caught:
+                await save(storage, "lost")
+            assert str(path) in str(caught.value)
+        assert not path.exists()
+    async with storage:
+        await save(storage, "new")
+        thread = await storage.get_thread_by_id("t")
+        assert thread is not None
+        assert thread.title == "new"
+
+
 async def test_errors_keep_their_cause(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         await Storage(SqliteBackend(tmp_path / "missing" / "agent.db")).open()
