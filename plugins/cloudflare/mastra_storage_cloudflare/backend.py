@@ -30,8 +30,9 @@ from mastra_storage import (
     url_options,
 )
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import KV, LEAST_SECONDS_TO_EXPIRE, MAX_VALUE_BYTES, Pair
+from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES, Pair
 from mastra_storage_cloudflare.layout import Layout, layout_of
+from mastra_storage_cloudflare.options import retention_option, seconds_option
 from mastra_storage_cloudflare.overlay import OverlayKV, written_at
 from mastra_storage_cloudflare.queries import find, list_all
 from mastra_storage_cloudflare.reader import Reader
@@ -42,7 +43,8 @@ class CloudflareBackend(Backend):
     """Rows in the KV namespaces that a transport reaches: the REST API, or a Worker's bindings.
 
     - `prefix`: before every key, so that environments can share an account.
-    - `retention`: how long the rows of a table are kept, by the table's name.
+    - `retention`: how long the rows of a table are kept, by the table's name; in a URL as days,
+      `traces:30,evals:7`.
     - `consistency_seconds`: how long a store's own writes are laid over what KV answers.
     """
 
@@ -54,13 +56,16 @@ class CloudflareBackend(Backend):
         kv: KV,
         *,
         prefix: str = "",
-        retention: Mapping[str, timedelta] | None = None,
+        retention: Mapping[str, timedelta] | str | None = None,
         consistency_seconds: float = 120.0,
         key_interval: float = 1.0,
     ) -> None:
-        self._kv = OverlayKV(BatchingKV(kv, key_interval=key_interval), seconds=consistency_seconds)
+        self._kv = OverlayKV(
+            BatchingKV(kv, key_interval=key_interval),
+            seconds=seconds_option(consistency_seconds, "consistency_seconds"),
+        )
         self._prefix = prefix
-        self._retention = _checked_retention(retention or {})
+        self._retention = retention_option(retention or {})
         self._touches = Touches(self._kv, prefix)
         self._reader = Reader(self._kv, self._touches)
 
@@ -223,16 +228,3 @@ class CloudflareBackend(Backend):
 def _tables(tables: Iterable[Table]) -> list[Table]:
     """The tables in the order they come, each once."""
     return list(dict.fromkeys(tables))
-
-
-def _checked_retention(retention: Mapping[str, timedelta]) -> dict[str, int]:
-    """Microseconds for which rows are kept, by the name of their table."""
-    for name, kept_for in retention.items():
-        least = timedelta(seconds=LEAST_SECONDS_TO_EXPIRE)
-        if not isinstance(kept_for, timedelta) or kept_for < least:
-            raise InvalidArgumentError(
-                f"retention of {name!r} must be a timedelta of at least "
-                f"{LEAST_SECONDS_TO_EXPIRE} seconds",
-                backend="cloudflare",
-            )
-    return {name: kept_for // timedelta(microseconds=1) for name, kept_for in retention.items()}

@@ -27,6 +27,7 @@ from mastra_storage_cloudflare.interop.recent import RecentWritesKV
 from mastra_storage_cloudflare.interop.rows import Rows
 from mastra_storage_cloudflare.interop.writes import Writes
 from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES
+from mastra_storage_cloudflare.options import seconds_option
 
 
 class InteropBackend(Backend):
@@ -50,7 +51,9 @@ class InteropBackend(Backend):
         key_interval: float = 1.0,
     ) -> None:
         batching = BatchingKV(kv, key_interval=key_interval)
-        self._kv = RecentWritesKV(batching, seconds=float(consistency_seconds))
+        self._kv = RecentWritesKV(
+            batching, seconds=seconds_option(consistency_seconds, "consistency_seconds")
+        )
         self._places = Places(self._kv, prefix, titled=titled)
         self._rows = Rows(self._kv, self._places)
         self._writes = Writes(self._kv, self._places, self._rows)

@@ -1,0 +1,50 @@
+"""Options given as Python values and in URLs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from mastra_storage_cloudflare.options import retention_option, seconds_option
+
+from mastra_storage import InvalidArgumentError, open_storage
+
+DAY = 24 * 3600 * 1_000_000
+
+
+def test_retention_is_given_as_times_or_as_days() -> None:
+    assert retention_option({"traces": timedelta(days=30)}) == {"traces": 30 * DAY}
+    assert retention_option("traces:30,evals:0.5") == {"traces": 30 * DAY, "evals": DAY // 2}
+
+
+@pytest.mark.parametrize(
+    "value", [{"traces": 30}, {"traces": timedelta(seconds=59)}, "traces", "traces:x", "traces:0"]
+)
+def test_other_retention_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="retention"):
+        retention_option(value)
+
+
+def test_seconds_are_numbers() -> None:
+    assert seconds_option("2.5", "s") == seconds_option(2.5, "s") == 2.5
+
+
+@pytest.mark.parametrize("value", ["x", "-1", None, float("nan"), float("inf")])
+def test_other_seconds_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="seconds"):
+        seconds_option(value, "consistency_seconds")
+
+
+@pytest.mark.parametrize(
+    "query", ["consistency_seconds=x", "retention=traces", "interop=mastra&consistency_seconds=x"]
+)
+def test_options_of_a_url_are_checked_when_it_is_named(query: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="cloudflare"):
+        open_storage(f"cloudflare://account?{query}", api_token="t")
+
+
+async def test_the_base_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "not a url")
+    with pytest.raises(InvalidArgumentError, match="base_url"):
+        open_storage("cloudflare://account", api_token="t")
