@@ -22,8 +22,6 @@ MAX_ID_BYTES = 256
 
 # More than any store holds; still a 64-bit integer when another count is added to it.
 _MAX_COUNT = 2**62
-# The class itself, also while a test library has put a frozen clock in its place.
-_DATETIME = type(EPOCH)
 
 R = TypeVar("R", bound=Record)
 encode_json = msgspec.json.Encoder().encode
@@ -84,7 +82,7 @@ def record_from(kind: type[R], members: Mapping[str, Any]) -> R:
 
 def _parse_time(value: str, name: str) -> datetime:
     try:
-        return msgspec.convert(value, _DATETIME)
+        return msgspec.convert(value, type(EPOCH))
     except (msgspec.ValidationError, UnicodeEncodeError):
         raise _field_error(name, "is not an ISO-8601 time") from None
 
@@ -164,15 +162,15 @@ def time_argument(value: Any, name: str) -> datetime | None:
 def count_argument(value: Any, name: str, *, least: int = 0) -> int:
     """A whole number of at least `least`; one beyond all counts is lowered to 2**62."""
     if type(value) is not int or value < least:
-        shown = str(value) if _is_short_number(value) else type(value).__name__
+        shown = type(value).__name__
+        if type(value) in (bool, float) or (type(value) is int and value > -(10**20)):
+            shown = str(value)
+        elif type(value) is int:
+            shown = "an integer of more than 20 digits"
         raise InvalidArgumentError(
             f"{name} must be a whole number of at least {least}, not {shown}"
         )
     return min(value, _MAX_COUNT)
-
-
-def _is_short_number(value: Any) -> bool:
-    return type(value) in (bool, float) or (type(value) is int and abs(value) < 10**20)
 
 
 def list_argument(values: Any, name: str) -> list[Any]:
@@ -230,7 +228,7 @@ def _optional_id(value: Any, name: str) -> str | None:
 def _time(value: Any, name: str) -> datetime:
     if not isinstance(value, datetime):
         raise _field_error(name, f"must be a datetime, not {type(value).__name__}")
-    if value.tzinfo is timezone.utc and type(value) is _DATETIME:
+    if value.tzinfo is timezone.utc and type(value) is type(EPOCH):
         return value
     if value.utcoffset() is None:
         raise _field_error(
@@ -240,14 +238,16 @@ def _time(value: Any, name: str) -> datetime:
         value = value.astimezone(timezone.utc)
     except OverflowError:
         raise _field_error(name, "is outside the years 1 to 9999 in UTC") from None
-    return value if type(value) is _DATETIME else _plain(value)
+    return value if type(value) is type(EPOCH) else _plain(value)
 
 
 def _plain(value: datetime) -> datetime:
-    """The time of an object of a subclass, such as those of pendulum, which JSON cannot hold."""
-    date = (value.year, value.month, value.day)
-    time = (value.hour, value.minute, value.second, value.microsecond)
-    return _DATETIME(*date, *time, tzinfo=timezone.utc)
+    """A UTC time of a subclass, such as pendulum's, as the plain one that JSON can hold.
+
+    `datetime` itself may be a subclass: freezegun puts one into every module. `EPOCH` is not.
+    """
+    names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
+    return EPOCH.replace(**{name: getattr(value, name) for name in names})
 
 
 def _optional_time(value: Any, name: str) -> datetime | None:

@@ -29,6 +29,7 @@ from mastra_storage import (
     Thread,
     Trace,
     UnavailableError,
+    validation,
 )
 from mastra_storage.backends.memory import MemoryBackend
 from mastra_storage.storage._engine import together
@@ -64,6 +65,29 @@ async def test_a_time_of_another_library_is_kept_as_a_plain_one(
     assert saved.created_at.tzinfo is timezone.utc
     assert await storage.get_thread_by_id("t") == saved
     assert (await storage.get_workflow_runs(from_date=given)).items == []
+
+
+class FrozenType(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, datetime)
+
+
+class Frozen(OtherDatetime, metaclass=FrozenType):
+    """What freezegun puts in the place of `datetime`, in every module."""
+
+
+async def test_times_are_kept_while_the_clock_is_frozen(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in list(vars(validation).items()):
+        if value is datetime:
+            monkeypatch.setattr(validation, name, Frozen)
+    given = Frozen(2026, 3, 4, tzinfo=timezone.utc)
+    saved = await storage.save_thread(Thread(id="t", resource_id="r", created_at=given))
+    assert type(saved.created_at) is datetime
+    time = "2026-03-04T05:06:07Z"
+    await storage.insert("threads", {"id": "u", "resource_id": "r", "created_at": time})
+    assert [thread.id for thread in await storage.list_threads()] == ["u", "t"]
 
 
 @pytest.mark.parametrize("time", ["\ud800", "2026-01-01T00:00:00\udfff", "", "2026"])
@@ -201,6 +225,7 @@ async def test_what_is_no_count_is_refused(storage: Storage, bad: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="page must be a whole number") as caught:
         await storage.list_threads(page=bad)
     assert SECRET not in str(caught.value)
+    assert not str(caught.value).endswith("not int")
 
 
 # -- names of what failed --------------------------------------------------------------------
