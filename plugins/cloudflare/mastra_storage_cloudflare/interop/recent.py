@@ -104,7 +104,9 @@ class RecentWritesKV(KV):
         old = self._drop((namespace, key))
         before: set[_Mark] = set()
         if old is not None:
-            before = old.before | {None if old.value is None else _mark(old.value)}
+            before.add(None if old.value is None else _mark(old.value))
+            if not old.shown:
+                before |= old.before
         if old is None or (namespace, key) in self._seen:
             before.add(self._seen.pop((namespace, key), None))
         own = _Own(value, before, time.monotonic() + self._seconds)

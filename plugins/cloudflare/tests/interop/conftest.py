@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from kv_server import KVServer
-from typescript import RawKV, interop_store, raw_kv
 
+from interop.typescript import RawKV, interop_store, raw_kv
 from mastra_storage import Storage
 
 

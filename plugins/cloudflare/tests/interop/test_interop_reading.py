@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from kv_server import KVServer
-from typescript import (
+
+from interop.typescript import (
     RawKV,
     binding_envelope,
     interop_store,
@@ -17,7 +18,6 @@ from typescript import (
     stringify,
     thread,
 )
-
 from mastra_storage import Storage, StorageError
 
 THREADS, MESSAGES = "myapp__mastra_threads", "myapp__mastra_messages"
