@@ -151,10 +151,10 @@ class Writing(Lifecycle):
 def no_thread(*thread_ids: str) -> NotFoundError:
     """The error for a thread that is not there; one of several, where a write says no more."""
     if len(thread_ids) == 1:
-        return NotFoundError(f"there is no thread {thread_ids[0]!r}; save the thread first")
-    return NotFoundError(
-        f"one of the threads {', '.join(map(repr, thread_ids))} is not there; save it first"
-    )
+        what = f"there is no thread {thread_ids[0]!r}"
+    else:
+        what = f"one of the threads {', '.join(map(repr, thread_ids))} is not there"
+    return NotFoundError(f"{what}; check the id, or save the thread first")
 
 
 def unique(rows: Sequence[Row]) -> list[Row]:
