@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mastra_storage import (
+    Backend,
     Include,
     InvalidArgumentError,
     InvalidRecordError,
@@ -32,6 +34,7 @@ from mastra_storage import (
     validation,
 )
 from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.backends.sqlite import SqliteBackend
 from mastra_storage.storage._engine import together
 
 SECRET = "my-private-text"
@@ -171,6 +174,7 @@ METADATA: dict[str, Any] = {"list": [1, {"x": True}], "one": 1, "yes": True, "no
         ({"list": [1, {"x": 1}]}, False),
         ({"list": [1, {"x": True, "y": None}]}, False),
         ({"list": [1]}, False),
+        ({"list": [1, {}]}, False),
         ({"list": {"0": 1}}, False),
     ],
     ids=str,
@@ -196,26 +200,35 @@ async def test_a_cursor_belongs_to_the_filter_as_json_has_it(storage: Storage) -
 
 # -- counts ----------------------------------------------------------------------------------
 
+
+@pytest.fixture(params=["memory", "sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    return MemoryBackend() if request.param == "memory" else SqliteBackend(tmp_path / "a.db")
+
+
 HUGE = [2**62, 2**63 - 1, 10**30, 10**5000]
 
 
 @pytest.mark.parametrize("count", HUGE, ids=lambda value: f"{value.bit_length()} bits")
-async def test_a_count_beyond_all_rows_means_all(storage: Storage, count: int) -> None:
-    await storage.save_thread(Thread(id="t", resource_id="r"))
-    await storage.save_messages([Message(id=n, thread_id="t", role="r", content="") for n in "ab"])
-    page = await storage.get_messages_paginated("t", per_page=count)
-    assert [message.id for message in page] == ["a", "b"]
-    assert (page.per_page == count, page.has_more) == (True, False)
-    far = await storage.get_messages_paginated("t", page=count, per_page=count)
-    assert (far.items, far.total) == ([], 2)
-    include = [Include("b", previous=count, next=count)]
-    for messages in (
-        await storage.get_messages("t", last=count),
-        await storage.get_messages("t", last=0, include=include),
-        [message async for message in storage.iter_messages("t", batch_size=count)],
-        await anext(storage.watch_messages("t", last=count)),
-    ):
-        assert [message.id for message in messages] == ["a", "b"]
+async def test_a_count_beyond_all_rows_means_all(backend: Backend, count: int) -> None:
+    async with Storage(backend) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_messages(
+            [Message(id=n, thread_id="t", role="r", content="") for n in "ab"]
+        )
+        page = await storage.get_messages_paginated("t", per_page=count)
+        assert [message.id for message in page] == ["a", "b"]
+        assert (page.per_page == count, page.has_more) == (True, False)
+        far = await storage.get_messages_paginated("t", page=count, per_page=count)
+        assert (far.items, far.total) == ([], 2)
+        include = [Include("b", previous=count, next=count)]
+        for messages in (
+            await storage.get_messages("t", last=count),
+            await storage.get_messages("t", last=0, include=include),
+            [message async for message in storage.iter_messages("t", batch_size=count)],
+            await anext(storage.watch_messages("t", last=count)),
+        ):
+            assert [message.id for message in messages] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
