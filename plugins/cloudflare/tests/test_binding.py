@@ -14,6 +14,7 @@ import pytest
 from conversations import differing, save
 from kv_server import KVServer, install
 from mastra_storage_cloudflare import CloudflareStore
+from test_docs import PAGE, blocks
 
 import mastra_storage
 from mastra_storage import InvalidArgumentError
@@ -170,6 +171,17 @@ def test_the_example_worker_keeps_its_conversation(python: PyodideServer) -> Non
     ]
     assert [found[name][0] for name in ("no json", "no text", "empty")] == [400, 400, 400]
     assert found["elsewhere"][0] == 404
+
+
+def test_the_block_for_workers_of_the_page_runs(python: PyodideServer) -> None:
+    [block] = [block for block in blocks(PAGE) if "env.THREADS" in block]
+    call = (
+        "import bindings, json, types\n"
+        "env = types.SimpleNamespace(THREADS=bindings.KV4, MESSAGES=bindings.KV5, OTHER=None)\n"
+        "said = [await answer(env, 'trip', text) for text in ('Hello', 'Again')]\n"
+        "json.dumps([message.content for message in said[-1]])"
+    )
+    assert python.run(block + call) == ["Hello", "Again"]
 
 
 def test_the_libraries_of_rest_are_not_imported(python: PyodideServer) -> None:

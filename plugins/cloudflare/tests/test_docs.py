@@ -1,0 +1,48 @@
+"""The Python of the plugin's README and documentation, on the local server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kv_server import KVServer
+
+PLUGIN = Path(__file__).parents[1]
+PAGE = PLUGIN.parents[1] / "docs" / "cloudflare.md"
+
+
+def blocks(page: Path) -> Iterator[str]:
+    yield from re.findall(
+        r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.fixture
+def account(kv: KVServer, monkeypatch: pytest.MonkeyPatch) -> KVServer:
+    """The local server, where the environment says the account is."""
+    monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", kv.account_id)
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", kv.token)
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", kv.url)
+    return kv
+
+
+def test_the_ten_lines_of_the_readme_run(
+    account: KVServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = blocks(PLUGIN / "README.md")
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "user: Oslo, please\n"
+
+
+def test_every_main_of_the_page_runs(account: KVServer, capsys: pytest.CaptureFixture[str]) -> None:
+    mains = [block for block in blocks(PAGE) if "async def main()" in block]
+    for block in mains:
+        names: dict[str, Any] = {}
+        exec(compile(block.replace("ACCOUNT_ID", account.account_id), PAGE.name, "exec"), names)
+        asyncio.run(names["main"]())
+    assert capsys.readouterr().out == "user: Oslo, please\n['answer']\n"
+    assert len(mains) == 3
