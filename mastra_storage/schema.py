@@ -86,6 +86,8 @@ class Table(Struct, frozen=True, kw_only=True):
                 f"table {self.name!r}: a table needs a key, and its name, key parts and fields "
                 f"must match {_NAME.pattern}"
             )
+        if "table" in self.key:
+            raise InvalidArgumentError(f"table {self.name!r}: no key part can be called 'table'")
         if len(set(self.key)) < len(self.key) or len(set(self.fields)) < len(self.fields):
             raise InvalidArgumentError(f"table {self.name!r}: a key part or field is named twice")
         if not {*self.listings} <= {*self.ordered, *self.fields}:

@@ -71,7 +71,6 @@ for _name, _command, _panel in (
         _name,
         cls=_Command,
         help=_paragraphs(_command.__doc__ or ""),
-        epilog=_paragraphs(EPILOG),
         rich_help_panel=_panel,
     )(_command)
 
@@ -85,8 +84,8 @@ def _show_version(wanted: bool) -> None:
 _ABOUT = """
     Threads, messages, workflow runs and traces of agents, in any store.
 
-    A store is a URL: [cyan]sqlite:///agent.db[/] (a file), [cyan]cloudflare://ACCOUNT[/],
-    [cyan]convex://HOST[/]. Begin with [bold]mastra-storage demo[/].
+    A store is a URL: [cyan]sqlite:///agent.db[/] (a file), [cyan]memory://[/] (nothing is kept),
+    [cyan]cloudflare://ACCOUNT[/] (a plugin). Begin with [bold]mastra-storage demo[/].
 """
 
 

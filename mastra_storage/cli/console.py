@@ -23,7 +23,18 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Bar", "errors", "output", "plural", "print_json", "progress", "shown", "table", "when"]
+__all__ = [
+    "Bar",
+    "cropped",
+    "errors",
+    "output",
+    "plural",
+    "print_json",
+    "progress",
+    "shown",
+    "table",
+    "when",
+]
 
 output = Console()
 errors = Console(stderr=True)
@@ -36,9 +47,16 @@ def shown(value: Any, *, style: str = "") -> Text:
     return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(value)), style=style)
 
 
-def when(time: datetime | None) -> str:
-    """A time to the second, in UTC."""
-    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+def cropped(value: Any, *, style: str = "") -> Text:
+    """What `shown` gives, on one line of a table, cut where the column ends."""
+    text = shown(" ".join(str(value).split()), style=style)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def when(time: datetime | None) -> Text:
+    """A time to the second, in UTC, never cut."""
+    return Text("" if time is None else f"{time:%Y-%m-%d %H:%M:%S}")
 
 
 def plural(count: int, noun: str) -> str:
@@ -53,10 +71,18 @@ def print_json(values: Iterable[Any]) -> None:
 
 
 def table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table for results; the columns named in `right` hold numbers."""
+    """An empty table for results; the columns named in `right` hold numbers.
+
+    Columns whose name ends with "(UTC)" hold times, which keep their width.
+    """
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column.endswith("(UTC)"),
+        )
     return made
 
 

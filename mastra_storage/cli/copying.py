@@ -10,6 +10,7 @@ from mastra_storage.cli.console import output, progress, table
 from mastra_storage.cli.exits import DIFFERENT, fail, run
 from mastra_storage.cli.options import open_existing
 from mastra_storage.cli.transfer import Comparison, Copied, copy_rows
+from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.plugins import open_storage
 
 __all__ = ["copy"]
@@ -25,7 +26,7 @@ def copy(
     interrupted one stopped. At the end both stores are read and compared. Nothing is deleted:
     rows that only the target has stay, and show as a difference.
 
-    [dim]$[/] mastra-storage copy sqlite:///agent.db convex://my-app.convex.cloud
+    [dim]$[/] mastra-storage copy sqlite:///agent.db cloudflare://ACCOUNT
     """
     compared = run(_copy(source, target), on_interrupt="interrupted; repeat the command to go on")
     result = table("Rows", "table", "source", "target", "written", "digest", "")
@@ -54,6 +55,8 @@ def copy(
 
 
 async def _copy(source: str, target: str) -> list[Comparison]:
+    if source == target:
+        raise InvalidArgumentError("SOURCE_URL and TARGET_URL are the same")
     reading, writing = open_existing(source), open_storage(target)
     async with reading, writing:
         with progress("reading") as bar:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from msgspec import Struct
@@ -28,17 +33,18 @@ from mastra_storage import Message, Thread, open_storage
 
 async def main():
     async with open_storage("{url}") as storage:
-        await storage.save_thread(Thread(id="chat-1", resource_id="user-1"))
-        hello = Message(thread_id="chat-1", role="user", content="Hello")
+        if await storage.get_thread_by_id("trip") is None:
+            await storage.save_thread(Thread(id="trip", resource_id="ada"))
+        hello = Message(thread_id="trip", role="user", content="Hello")
         await storage.save_message(hello)
-        for message in await storage.get_messages("chat-1", last=20):
+        for message in await storage.get_messages("trip", last=20):
             print(message.role, message.content)
 
 asyncio.run(main())"""
 
 
 class _Conversation(Struct):
-    """What a run did. `kept` is whether a newly opened store still has it."""
+    """What a run did. `kept` is whether the store still has it when the command has ended."""
 
     earlier: int
     messages: list[Message]
@@ -50,11 +56,12 @@ def demo(
 ) -> None:
     """Keep a conversation, read it back from a newly opened store, and go on with it.
 
-    A small agent with a weather tool answers two questions. Run it twice: it remembers.
+    A small agent with a weather tool answers two questions. Run it twice: in a store that keeps
+    what it is given, the agent remembers.
 
     [dim]$[/] mastra-storage demo
 
-    [dim]$[/] mastra-storage demo convex+http://127.0.0.1:3210
+    [dim]$[/] mastra-storage demo sqlite:///agent.db
     """
     conversation = run(_demo(url))
     url = without_secrets(url)
@@ -74,7 +81,7 @@ def demo(
         )
     else:
         output.print("\n[bold yellow]![/] this store forgets everything when it is closed")
-    _say_what_next(url)
+    _say_what_next(url, kept=conversation.kept)
 
 
 async def _demo(url: str) -> _Conversation:
@@ -83,19 +90,30 @@ async def _demo(url: str) -> _Conversation:
         said = await storage.get_messages(THREAD)
     async with open_storage(url) as storage:
         read = await storage.get_messages(THREAD)
-    return _Conversation(earlier, read or said, kept=bool(read))
+    return _Conversation(
+        earlier, read or said, kept=bool(read) and urlsplit(url).scheme != "memory"
+    )
 
 
-def _say_what_next(url: str) -> None:
+def _say_what_next(url: str, *, kept: bool) -> None:
     output.print("\n[bold]Next[/]")
-    for command, what in (
-        (f"demo {url}" if url != _FILE else "demo", "once more: the agent remembers"),
-        (f"messages {url} {THREAD}", "the whole conversation"),
-        (f"export {url} -", "everything, as JSON lines"),
-        ("--help", "all commands"),
-    ):
-        line = Text(f"  mastra-storage {command}").append(f"  # {what}", "dim")
+    if kept:
+        steps = [
+            (f"demo {url}" if url != _FILE else "demo", "once more: the agent remembers"),
+            (f"messages {url} {THREAD}", "the whole conversation"),
+            (f"export {url} -", "everything, as JSON lines"),
+        ]
+    else:
+        steps = [("demo", "the same in a file: there the agent remembers")]
+    for command, what in (*steps, ("--help", "all commands")):
+        line = Text(f"  {_called()} {command}").append(f"  # {what}", "dim")
         output.print(line, soft_wrap=True, highlight=False)
     output.print("\n[bold]In Python[/]")
     code = Syntax(_CODE.format(url=url), "python", theme="ansi_dark", background_color="default")
     output.print(Padding(code, (0, 2)))
+
+
+def _called() -> str:
+    """The command as a shell here finds it: by its path, unless its name is enough."""
+    path, name = Path(sys.argv[0]), "mastra-storage"
+    return name if path.stem != name or shutil.which(name) else shlex.quote(str(path))

@@ -36,8 +36,9 @@ INTERRUPTED = 130
 
 EPILOG = """
 [bold]Exit codes[/bold]  0 done · 1 a check failed, or any other error · 2 wrong usage ·
-3 not found · 4 refused (key, record, size, not supported) · 5 unavailable (network, disk, rate
-limit, a plugin missing or broken) · 6 a copy that differs · 130 interrupted
+3 not found (thread, trace, file, directory) · 4 refused (key, record, size, not supported) ·
+5 unavailable (network, disk, rate limit, a plugin missing or broken) · 6 a copy that differs ·
+130 interrupted
 """
 
 # The first one that an error is an instance of decides.
@@ -53,6 +54,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (UnavailableError, UNAVAILABLE),
     (PartialWriteError, UNAVAILABLE),
     (PluginError, UNAVAILABLE),
+    (OSError, UNAVAILABLE),
 )
 
 _SCHEME = r"(?P<start>[a-z][a-z0-9+.-]*://"

@@ -14,6 +14,7 @@ from mastra_storage.cli.console import plural, progress
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import Url, open_existing
 from mastra_storage.cli.transfer import Exported, export_lines
+from mastra_storage.errors import NotFoundError
 
 __all__ = ["export"]
 
@@ -63,6 +64,8 @@ def _writing(file: str) -> Iterator[BinaryIO]:
     elif path.exists() and not path.is_file():  # a device or a pipe
         with path.open("wb") as opened:
             yield opened
+    elif not path.parent.is_dir():
+        raise NotFoundError(f"the directory {path.parent} does not exist")
     else:
         part = path.with_name(path.name + ".part")
         try:

@@ -14,7 +14,7 @@ from mastra_storage.cli.console import output, plural, progress
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import Url
 from mastra_storage.cli.transfer import Imported, import_lines
-from mastra_storage.errors import InvalidArgumentError
+from mastra_storage.errors import InvalidArgumentError, NotFoundError
 from mastra_storage.plugins import open_storage
 
 __all__ = ["import_"]
@@ -32,7 +32,7 @@ def import_(
     A chat line is {"thread_id": …, "messages": [{"role": …, "content": …}, …]}; its other members
     become the thread's metadata. What is stored already is left alone: repeating an import
     changes nothing, and goes on where an interrupted one stopped. A line that cannot be stored
-    ends the import with its number; nothing of it is written.
+    ends the import with its number; nothing of it is written, while the lines before it are.
 
     [dim]$[/] mastra-storage import chats.jsonl sqlite:///agent.db
 
@@ -74,6 +74,8 @@ def _reading(file: str) -> Iterator[BinaryIO]:
         return
     try:
         opened = Path(file).open("rb")  # noqa: SIM115  # closed below
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"there is no file {file}") from exc
     except OSError as exc:
         raise InvalidArgumentError(f"cannot read {file}: {exc.strerror}") from exc
     with opened:

@@ -35,7 +35,8 @@ def messages(
         return
     for message in found:
         output.print(message_panel(message, whole=whole))
-    output.print(shown(f"the last {plural(len(found), 'message')} of {thread.id}", style="dim"))
+    count = f"the last {plural(len(found), 'message')} of" if found else "no messages in"
+    output.print(shown(f"{count} {thread.id}", style="dim"))
 
 
 async def _messages(url: str, thread_id: str, last: int) -> tuple[Thread, list[Message]]:

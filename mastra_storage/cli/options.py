@@ -16,7 +16,7 @@ __all__ = ["AsJson", "Limit", "Url", "open_existing"]
 Url = Annotated[
     str,
     typer.Argument(
-        metavar="URL", help="The store: sqlite:///agent.db, cloudflare://ACCOUNT, convex://HOST."
+        metavar="URL", help="The store: sqlite:///agent.db, memory://, cloudflare://ACCOUNT."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines of whole records on stdout.")]

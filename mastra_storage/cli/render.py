@@ -32,7 +32,7 @@ def message_panel(message: Message, *, whole: bool = False) -> Panel:
         Group(*parts),
         title=title,
         title_align="left",
-        subtitle=Text(when(message.created_at), "dim"),
+        subtitle=Text(f"{when(message.created_at)} UTC", "dim"),
         subtitle_align="right",
         border_style=style,
     )

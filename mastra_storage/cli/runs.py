@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mastra_storage.cli.console import output, plural, print_json, shown, table, when
+from mastra_storage.cli.console import cropped, output, plural, print_json, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, WorkflowRun
@@ -32,11 +32,14 @@ def runs(
     if as_json:
         print_json(page.items)
         return
-    result = table("Workflow runs", "workflow", "run", "status", "created", "updated (UTC)")
+    if not page.items:
+        output.print("no runs", style="dim")
+        return
+    result = table("Workflow runs", "workflow", "run", "status", "created (UTC)", "updated (UTC)")
     for each in page:
         result.add_row(
-            shown(each.workflow_name, style="bold"),
-            shown(each.run_id),
+            cropped(each.workflow_name, style="bold"),
+            cropped(each.run_id),
             _status(each),
             when(each.created_at),
             when(each.updated_at),
@@ -46,7 +49,7 @@ def runs(
 
 
 def _status(run: WorkflowRun) -> Text:
-    return shown(run.status or "", style=_STYLES.get(run.status or "", ""))
+    return cropped(run.status or "", style=_STYLES.get(run.status or "", ""))
 
 
 async def _runs(

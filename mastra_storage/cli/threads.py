@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mastra_storage.cli.console import output, plural, print_json, shown, table, when
+from mastra_storage.cli.console import cropped, output, plural, print_json, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, Thread
@@ -28,12 +28,15 @@ def threads(
     if as_json:
         print_json(page.items)
         return
-    result = table("Threads", "thread", "resource", "title", "created", "updated (UTC)")
+    if not page.items:
+        output.print("no threads", style="dim")
+        return
+    result = table("Threads", "thread", "resource", "title", "created (UTC)", "updated (UTC)")
     for thread in page:
         result.add_row(
-            shown(thread.id, style="bold"),
-            shown(thread.resource_id),
-            shown(thread.title),
+            cropped(thread.id, style="bold"),
+            cropped(thread.resource_id),
+            cropped(thread.title),
             when(thread.created_at),
             when(thread.updated_at),
         )

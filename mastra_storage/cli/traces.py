@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from mastra_storage.cli.console import output, plural, print_json, shown, when
+from mastra_storage.cli.console import cropped, output, plural, print_json, shown, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.errors import NotFoundError
@@ -35,7 +36,7 @@ def traces(
         return
     for tree in span_trees(spans):
         output.print(tree)
-    output.print(plural(len(spans), "span"), style="dim")
+    output.print(plural(len(spans), "span") if spans else "no spans", style="dim")
 
 
 async def _traces(url: str, trace_id: str | None, limit: int) -> list[Trace]:
@@ -58,7 +59,8 @@ def span_trees(spans: Iterable[Trace]) -> list[Tree]:
 
 
 def _tree(trace_id: str, spans: list[Trace]) -> Tree:
-    tree = Tree(shown(trace_id, style="bold").append(Text(f"  {when(spans[0].started_at)}", "dim")))
+    began = Text("  ", "dim").append(when(spans[0].started_at)).append(" UTC")
+    tree = Tree(shown(trace_id, style="bold").append(began))
     ids = {span.id for span in spans}
     children: dict[str | None, list[Trace]] = {}
     for span in spans:
@@ -82,7 +84,25 @@ def _label(span: Trace) -> Text:
         label.append(shown(f"  {span.scope}", style="dim"))
     if span.ended_at is not None:
         label.append(f"  {_duration(span.started_at, span.ended_at)}", "green")
+    if status := _status(span.status):
+        label.append("  ").append(status)
     return label
+
+
+_CODES = {0: "", 1: "ok", 2: "error"}  # of OpenTelemetry
+
+
+def _status(status: Any) -> Text:
+    """A status on one line: a text, that of OpenTelemetry (code and message), or any other JSON."""
+    if isinstance(status, dict) and status.keys() <= {"code", "message"}:
+        code = status.get("code", "")
+        name = _CODES.get(code, str(code)) if isinstance(code, int) else str(code)
+        said = ": ".join(part for part in (name, str(status.get("message") or "")) if part)
+    elif isinstance(status, str):
+        said = status
+    else:
+        said = "" if status is None else msgspec.json.encode(status).decode()
+    return cropped(said, style="red" if "error" in said.lower() else "dim")
 
 
 def _duration(start: datetime, end: datetime) -> str:

@@ -125,6 +125,8 @@ class Lifecycle:
         self._opening = True
         try:
             await self.backend.open()
+            if not self._opening:
+                raise UnavailableError("the storage was closed while it opened", retryable=False)
         except BaseException as exc:
             await self.backend.close()
             if isinstance(exc, StorageError):
@@ -136,7 +138,7 @@ class Lifecycle:
 
     async def close(self) -> None:
         """Close the backend; safe to call twice."""
-        self._opened = False
+        self._opened = self._opening = False
         await self.backend.close()
 
     async def __aenter__(self) -> Self:

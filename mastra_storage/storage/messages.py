@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET, structs
 
-from mastra_storage.backend import Delete, Op, Position, Put, Query, Touch
+from mastra_storage.backend import Delete, Op, Put, Query, Touch
 from mastra_storage.errors import ConflictError, InvalidArgumentError, NotFoundError
 from mastra_storage.records import Include, Message, MessageUpdate, Page
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row
-from mastra_storage.storage._engine import Engine, no_thread, operation, together, unique
+from mastra_storage.storage._engine import (
+    Engine,
+    no_thread,
+    operation,
+    stream,
+    together,
+    unique,
+)
 from mastra_storage.storage._locks import Name
 from mastra_storage.storage._merge import merge
 from mastra_storage.validation import (
@@ -120,9 +127,10 @@ class Messages(Engine):
             return found  # type: ignore[no-any-return]
         return Page(items=[], total=0 if count else None, page=found.page, per_page=per_page)
 
+    @stream
     async def iter_messages(
         self, thread_id: str, *, direction: str = "asc", batch_size: int = 100
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """The messages of a thread one by one, read `batch_size` at a time.
 
         Messages added behind the reader's place while it reads are given too.
@@ -134,17 +142,12 @@ class Messages(Engine):
         )
         size = count_argument(batch_size, "batch_size", least=1)
         while True:
-            rows, end = await self._iter_messages(query, size)
+            rows, _, end = await self._find(query, size)
             for row in rows:
                 yield MESSAGES.record_of(row)
             if end is None:
                 return
             query = structs.replace(query, after=end)
-
-    @operation
-    async def _iter_messages(self, query: Query, size: int) -> tuple[list[Row], Position | None]:
-        rows, _, end = await self._find(query, size)
-        return rows, end
 
     @operation
     async def get_messages_by_id(self, thread_id: str, ids: Sequence[str]) -> list[Message]:

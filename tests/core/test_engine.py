@@ -83,6 +83,23 @@ async def test_a_storage_is_opened_once_and_closed_twice() -> None:
         assert len(await storage.get_messages("t")) == 1
 
 
+async def test_a_storage_that_is_closed_while_it_opens_is_closed() -> None:
+    class Slow(MemoryBackend):
+        async def open(self) -> None:
+            await asyncio.sleep(0.01)
+
+    storage = Storage(Slow())
+    opening = asyncio.create_task(storage.open())
+    await asyncio.sleep(0)
+    await storage.close()
+    with pytest.raises(UnavailableError, match="closed while it opened"):
+        await opening
+    with pytest.raises(UnavailableError, match="not open"):
+        await storage.get_messages("t")
+    async with storage:
+        assert await storage.get_messages("t") == []
+
+
 async def test_watches_end_when_the_storage_is_closed() -> None:
     storage = open_storage("memory://")
     async with storage:

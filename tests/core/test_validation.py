@@ -223,6 +223,7 @@ async def test_bad_mappings_for_tables_of_adapters_are_refused(bad: Any) -> None
         {"name": "notes", "key": ()},
         {"name": "notes", "key": ("_value",)},
         {"name": "notes", "key": ("id", "id")},
+        {"name": "notes", "key": ("table",)},
         {"name": "notes", "key": ("id",), "fields": ("a b",)},
         {"name": "notes", "key": ("id",), "ordered": (1,)},
     ],
