@@ -13,7 +13,8 @@ import bindings  # type: ignore[import-not-found]
 from mastra_storage_cloudflare import CloudflareStore, binding
 from mastra_storage_cloudflare.binding import BindingKV
 from mastra_storage_cloudflare.kv import MAX_VALUE_BYTES, Pair
-from plugin_tests.conversations import differing, save  # type: ignore[import-not-found]
+from msgspec import structs
+from plugin_tests.conversations import conversation, differing, save  # type: ignore[import-not-found]
 
 from mastra_storage import Message, StorageError, Thread
 
@@ -46,6 +47,23 @@ async def conversations(*, wrapped: bool) -> str:
                 "missing": await storage.get_thread_by_id("nowhere"),
             }
         )
+
+
+async def interop() -> str:
+    """A conversation in the TypeScript layout: the keys that it takes, and what is read again."""
+    kv = BindingKV({"default": bindings.KV6})
+    options: dict[str, Any] = {"bindings": {"default": bindings.KV6}, "interop": "mastra"}
+    thread, messages = conversation(0)
+    async with CloudflareStore(key_prefix="ts", key_interval=0, **options) as storage:
+        await storage.save_thread(structs.replace(thread, id="t"))
+        await storage.save_messages(
+            [structs.replace(m, id=m.role, thread_id="t") for m in messages]
+        )
+    async with CloudflareStore(key_prefix="ts", **options) as storage:
+        found = await storage.get_messages("t")
+    listing = await kv.keys("any", "", limit=100)
+    same = [m.content for m in found] == [m.content for m in messages]
+    return json.dumps({"keys": [entry.key for entry in listing.entries], "same": same})
 
 
 async def shared(*, prefix: str, read: tuple[int, int], write: tuple[int, int]) -> str:

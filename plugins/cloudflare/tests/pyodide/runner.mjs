@@ -22,7 +22,7 @@ const WHEELS = `${import.meta.dirname}/node_modules/.wheels`;
 
 async function start() {
   const python = await loadPyodide({ stdout: console.error });
-  for (const name of readdirSync(WHEELS)) {
+  for (const name of readdirSync(WHEELS).filter((name) => name.endsWith(".whl"))) {
     python.unpackArchive(new Uint8Array(readFileSync(`${WHEELS}/${name}`)), "wheel");
   }
   const bindings = Object.entries(await miniflare.getBindings());
