@@ -20,6 +20,7 @@ from mastra_storage import (
     Key,
     NotFoundError,
     Op,
+    PartialWriteError,
     Put,
     Query,
     Result,
@@ -66,7 +67,7 @@ class CloudflareBackend(Backend):
         )
         self._prefix = prefix
         self._retention = retention_option(retention or {})
-        self._touches = Touches(self._kv, prefix)
+        self._touches = Touches(self._kv, prefix, self._retention)
         self._reader = Reader(self._kv, self._touches)
 
     @classmethod
@@ -129,11 +130,11 @@ class CloudflareBackend(Backend):
         puts = [op for op in ops if isinstance(op, Put)]
         for table in _tables(op.row.table for op in puts):
             await self._put(self._layout(table), [op for op in puts if op.row.table == table])
-        for op in touches:
-            self._touches.add(op.table, op.key, op.at)
         deletes = [op for op in ops if isinstance(op, (Delete, DeletePrefix))]
         for table in _tables(op.table for op in deletes):
             await self._delete(self._layout(table), [op for op in deletes if op.table == table])
+        for op in touches:
+            self._touches.add(op.table, op.key, op.at)
 
     async def _check_touched(self, touches: Sequence[Touch]) -> None:
         for table in _tables(op.table for op in touches):
@@ -143,32 +144,48 @@ class CloudflareBackend(Backend):
 
     async def _put(self, layout: Layout, puts: Sequence[Put]) -> None:
         pairs: dict[str, Pair] = {}
-        stale: set[str] = set()
+        owners: dict[str, Key] = {}
         rows = [self._placed(layout, put) for put in puts]
         for row in rows:
             known = self._reader.known(layout.record_key(row.key))
-            stale.update(known.index_keys if known else ())
-            pairs.update((pair.key, pair) for pair in layout.pairs(row))
-        pairs.update(await self._raised_touches(layout, rows))
-        await self._kv.write(layout.table.name, list(pairs.values()), stale - pairs.keys())
+            owners.update(dict.fromkeys(known.index_keys if known else (), row.key))
+            for pair in layout.pairs(row):
+                pairs[pair.key], owners[pair.key] = pair, row.key
+        for pair, key in await self._raised_touches(layout, rows):
+            pairs[pair.key], owners[pair.key] = pair, key
+        await self._write(layout, pairs, owners)
         for row in rows:
             self._reader.remember(layout, row)
 
-    async def _raised_touches(self, layout: Layout, rows: Sequence[Row]) -> dict[str, Pair]:
+    async def _write(
+        self, layout: Layout, pairs: Mapping[str, Pair], owners: Mapping[str, Key]
+    ) -> None:
+        """Write pairs and delete all other keys of `owners`, which says whose keys they are."""
+        deletes = [name for name in owners if name not in pairs]
+        try:
+            await self._kv.write(layout.table.name, list(pairs.values()), deletes)
+        except PartialWriteError as exc:
+            failed = dict.fromkeys(owners[name] for _, (name,) in exc.failed)
+            raise PartialWriteError(
+                exc.message, failed=[(layout.table.name, key) for key in failed]
+            ) from exc
+
+    async def _raised_touches(self, layout: Layout, rows: Sequence[Row]) -> list[tuple[Pair, Key]]:
         """The touches that rows bring with them, where they are later than what is stored."""
-        raised: dict[str, Pair] = {}
+        raised: list[tuple[Pair, Key]] = []
         for row in rows:
             known = self._reader.known(layout.record_key(row.key))
             stored = known.touched if known else None
             if row.touched is not None and (stored is None or stored < row.touched):
-                pair = layout.touch(row.key, row.touched)
-                raised[pair.key] = pair
-        found = await self._kv.get(layout.table.name, list(raised)) if raised else {}
-        return {
-            key: pair
-            for key, pair in raised.items()
-            if key not in found or written_at(found[key].metadata) < written_at(pair.metadata)
-        }
+                raised.append((layout.touch(row.key, row.touched, row.expires_at), row.key))
+        names = [pair.key for pair, _ in raised]
+        found = await self._kv.get(layout.table.name, names) if names else {}
+        return [
+            (pair, key)
+            for pair, key in raised
+            if pair.key not in found
+            or written_at(found[pair.key].metadata) < written_at(pair.metadata)
+        ]
 
     def _placed(self, layout: Layout, put: Put) -> Row:
         """The row as it is stored: in the place of the one it replaces, if that is known."""
@@ -185,7 +202,7 @@ class CloudflareBackend(Backend):
         return row
 
     async def _delete(self, layout: Layout, ops: Sequence[Delete | DeletePrefix]) -> None:
-        keys: dict[str, None] = {}
+        owners: dict[str, Key] = {}
         whole = len(layout.table.key)
         ops = [
             Delete(op.table, op.prefix)
@@ -198,21 +215,20 @@ class CloudflareBackend(Backend):
         await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
         for op in ops:
             if isinstance(op, DeletePrefix):
-                keys.update(dict.fromkeys(await self._keys_under(layout, op.prefix)))
+                owners.update(dict.fromkeys(await self._keys_under(layout, op.prefix), op.prefix))
                 self._touches.drop(op.table, op.prefix)
                 self._reader.forget_prefix(layout.record_prefix(op.prefix))
             elif op.if_version is not None:
                 raise UnsupportedError("KV has no compare-and-set; nothing was deleted")
             else:
                 name = layout.record_key(op.key)
-                keys[name] = None
                 known = self._reader.known(name)
-                keys.update(dict.fromkeys(known.index_keys if known else ()))
+                owners.update(dict.fromkeys([name, *(known.index_keys if known else ())], op.key))
                 if layout.table.recent:
-                    keys[layout.touched_of(name)] = None
+                    owners[layout.touched_of(name)] = op.key
                 self._touches.drop(op.table, op.key)
                 self._reader.forget(name)
-        await self._kv.write(layout.table.name, [], list(keys))
+        await self._write(layout, {}, owners)
 
     async def _keys_under(self, layout: Layout, prefix: Key) -> list[str]:
         """All keys of the rows under a prefix: records, index keys and touches."""

@@ -91,14 +91,23 @@ class Client:
         )
         until = asyncio.get_running_loop().time() + self._timeout
 
+        failure: StorageError | None = None
+
         async def attempt() -> Any:
-            content = await self._send(method, url, body, until)
-            return content if result is None else decoded(content, result)
+            nonlocal failure
+            try:
+                content = await self._send(method, url, body, until)
+                return content if result is None else decoded(content, result)
+            except StorageError as exc:
+                failure = exc
+                raise
 
         try:
             async with asyncio.timeout_at(until):
                 return await attempts(attempt)
         except TimeoutError as exc:
+            if failure is not None:  # the last one, between two attempts
+                raise failure from exc
             raise UnavailableError(
                 f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
             ) from exc

@@ -137,11 +137,7 @@ class Layout:
     def pairs(self, row: Row) -> list[Pair]:
         """The record and its index keys, as they are written."""
         metadata = self._metadata(row)
-        expiration = None
-        if row.expires_at is not None:
-            # KV refuses to drop a key sooner; until then its place says that it has expired.
-            soonest = int(time.time()) + LEAST_SECONDS_TO_EXPIRE + 1
-            expiration = max(-(-row.expires_at // 1_000_000), soonest)
+        expiration = _expiration(row.expires_at)
         record = Pair(self.record_key(row.key), row.value, metadata, expiration)
         return [record, *[Pair(key, b"1", metadata, expiration) for key in self.index_keys(row)]]
 
@@ -221,9 +217,9 @@ class Layout:
             raise StorageError(f"the record under key {name!r} does not hold its own key")
         return key, {n: texts[n] for n in self.table.fields if texts.get(n)}
 
-    def touch(self, key: Key, at: int) -> Pair:
+    def touch(self, key: Key, at: int, expires_at: int | None) -> Pair:
         """The time of a touch, as it is written: it is in the metadata alone."""
-        return Pair(self.touched_key(key), b"1", f'{{"w":"{at}"}}')
+        return Pair(self.touched_key(key), b"1", f'{{"w":"{at}"}}', _expiration(expires_at))
 
     def row_matches(self, row: Row, query: Query) -> bool:
         """Whether a row is one of those a query asks for."""
@@ -254,6 +250,16 @@ class Layout:
 @cache
 def layout_of(prefix: str, table: Table) -> Layout:
     return Layout(prefix, table)
+
+
+def _expiration(expires_at: int | None) -> int | None:
+    """When KV is to drop a key, in seconds since 1970."""
+    if expires_at is None:
+        return None
+    # KV refuses to drop a key sooner than in a minute. Another one is for clocks that differ.
+    # Until then the row's place says that it has expired.
+    soonest = int(time.time()) + 2 * LEAST_SECONDS_TO_EXPIRE
+    return max(-(-expires_at // 1_000_000), soonest)
 
 
 def escape(part: str, most: int) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from msgspec import structs
 
 from mastra_storage import Key, Row, StorageError, Table
-from mastra_storage_cloudflare.kv import KV
+from mastra_storage_cloudflare.kv import KV, Pair
 from mastra_storage_cloudflare.layout import layout_of
 
 _DELAY = 1.0
@@ -19,9 +20,11 @@ _log = logging.getLogger("mastra_storage.cloudflare")
 class Touches:
     """The touches that wait to be written: of each row the latest."""
 
-    def __init__(self, kv: KV, prefix: str) -> None:
+    def __init__(self, kv: KV, prefix: str, retention: Mapping[str, int]) -> None:
+        """`retention`: the microseconds for which rows are kept, by the name of their table."""
         self._kv = kv
         self._prefix = prefix
+        self._retention = retention
         self._waiting: dict[tuple[Table, Key], int] = {}
         self._flushing: asyncio.Task[None] | None = None
 
@@ -53,25 +56,34 @@ class Touches:
         if flushing is not None:
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
-        await self._flush()
+        try:
+            await self._flush()
+        finally:
+            self._waiting.clear()
 
     async def _flush_later(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(_DELAY)
-            try:
-                await self._flush()
-            except StorageError as exc:
-                _log.debug("touches wait for the next try: %s", type(exc).__name__)
-        self._flushing = None
+        try:
+            while self._waiting:
+                await asyncio.sleep(_DELAY)
+                try:
+                    await self._flush()
+                except StorageError as exc:
+                    _log.debug("touches wait for the next try: %s", type(exc).__name__)
+        finally:
+            if self._flushing is asyncio.current_task():
+                self._flushing = None
 
     async def _flush(self) -> None:
         """Write the touches that wait; those that could not be written wait on."""
         sending = dict(self._waiting)
-        tables = {table for table, _ in sending}
-        for table in tables:
-            layout = layout_of(self._prefix, table)
-            pairs = [layout.touch(key, at) for (of, key), at in sending.items() if of == table]
-            await self._kv.write(table.name, pairs, ())
+        pairs: dict[str, list[Pair]] = {}
+        for (table, key), at in sending.items():
+            kept_for = self._retention.get(table.name)
+            expires_at = None if kept_for is None else at + kept_for
+            pair = layout_of(self._prefix, table).touch(key, at, expires_at)
+            pairs.setdefault(table.name, []).append(pair)
+        for name, of_table in pairs.items():
+            await self._kv.write(name, of_table, ())
         for touched, at in sending.items():
             if self._waiting.get(touched) == at:
                 del self._waiting[touched]
