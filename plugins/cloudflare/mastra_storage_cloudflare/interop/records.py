@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -37,11 +38,15 @@ _TEXT = "text"
 
 
 def row_of(table: Table, name: str, value: bytes) -> Row:
-    """The row of a value stored under the key `name`; its `seq` is left to the caller."""
+    """The row of a value stored under the key `name`; its `seq` is left to the caller.
+
+    The values bear no version: a digest stands for it, so that live queries see changes.
+    """
     try:
         members = _READ[table.name](members_of(value), name)
         row = Row(table, (), msgspec.json.encode(members), 0, 0, {}, 0)
-        placed = table.row(table.record_of(row), seq=0, version="")
+        version = blake2b(value, digest_size=16).hexdigest()
+        placed = table.row(table.record_of(row), seq=0, version=version)
     except (FormError, StorageError, KeyError, msgspec.MsgspecError) as exc:
         raise StorageError(
             f"the value under key {name!r} is not a record that the TypeScript store writes in "
