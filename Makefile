@@ -26,7 +26,7 @@ demo: demo-$(BACKEND) ## keep a conversation in SQLite (or BACKEND), read it bac
 
 demo-sqlite: $(VENV)/demo.stamp
 	@$(BIN)/mastra-storage demo
-	@printf '\nHere the command is $(BIN)/mastra-storage; "make demo" does the same once more.\n'
+	@printf '\n"make demo" does the same once more.\n'
 
 demo-cloudflare: $(VENV)/demo-cloudflare.stamp
 	@$(BIN)/python plugins/cloudflare/tests/kv_server.py \
@@ -53,7 +53,7 @@ lint: $(VENV)/lint.stamp ## check style, types and the documentation
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Documentation built in site/"
 
 clean: ## remove what this file made
-	rm -rf .venv-3.* site dist build
+	rm -rf .venv-3.* site dist build mastra-demo.db*
 
 # -- environments: made once, refreshed when what they install changes --------------------------
 

@@ -134,10 +134,31 @@ def test_the_python_that_demo_shows_runs(directory: Path) -> None:
         cwd=directory,
     )
     assert (done.stdout, done.stderr) == ("user Hello\n", "")
+    assert all(len(line.rstrip()) <= 80 for line in code.splitlines())
 
 
 def test_demo_says_so_when_nothing_is_kept() -> None:
-    assert "forgets everything when it is closed" in ok("demo", "memory://")
+    for url in ("memory://", "memory://named"):
+        shown = ok("demo", url)
+        assert "forgets everything when it is closed" in shown
+        assert "read back" not in shown
+        assert f"{url} demo" not in shown, "there is nothing left to look at"
+
+
+def test_demo_names_the_command_as_it_can_be_called(directory: Path) -> None:
+    script = directory / "bin" / "mastra-storage"
+    script.parent.mkdir()
+    script.write_text("from mastra_storage.cli import main\nmain()\n")
+    script.chmod(0o755)
+    for path, name in (("", "bin/mastra-storage"), (str(script.parent), "mastra-storage")):
+        done = subprocess.run(
+            [sys.executable, "bin/mastra-storage", "demo"],
+            env={**os.environ, "PATH": path, "PYTHONUTF8": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"\n  {name} --help" in done.stdout
 
 
 def test_demo_works_where_the_terminal_has_no_unicode() -> None:
@@ -229,6 +250,21 @@ def test_content_cannot_steer_the_terminal_or_add_markup() -> None:
     assert "[red]me" in shown
 
 
+def test_a_row_of_a_table_is_one_line_and_nothing_is_no_table() -> None:
+    thread = Thread(id="t" * 200, resource_id="me", title="a title\nof two lines " * 20)
+    run = WorkflowRun(run_id="r" * 200, workflow_name="build")
+    write("sqlite:///a.db", thread, run)
+    for name in ("threads", "runs"):
+        shown = ok(name, "sqlite:///a.db").splitlines()
+        assert len(shown) == 7, "title, three of the head, a row, an edge and the count"
+        assert "…" in shown[4]
+    write("sqlite:///b.db", Thread(id="empty", resource_id="me"))
+    assert ok("threads", "sqlite:///b.db", "--resource", "nobody") == "no threads\n"
+    assert ok("runs", "sqlite:///b.db") == "no runs\n"
+    assert ok("traces", "sqlite:///b.db") == "no spans\n"
+    assert ok("messages", "sqlite:///b.db", "empty") == "no messages in empty\n"
+
+
 def test_long_messages_are_cut_unless_whole() -> None:
     write(
         "sqlite:///a.db",
@@ -265,19 +301,19 @@ def test_traces_are_trees() -> None:
     write(
         "sqlite:///a.db",
         span("root", ended_at=TIME + timedelta(seconds=4, milliseconds=250), scope="agent"),
-        span("child", "root"),
-        span("grandchild", "child"),
-        span("orphan", "not there"),
+        span("child", "root", status={"code": 2, "message": "no\nanswer"}),
+        span("grandchild", "child", status="success"),
+        span("orphan", "not there", status={"code": 0}),
         span("circle-a", "circle-b"),
         span("circle-b", "circle-a"),
         span("other", trace="y"),
     )
     shown = ok("traces", "sqlite:///a.db", "--trace-id", "x")
     assert [line.rstrip() for line in shown.splitlines()] == [
-        "x  2025-06-01 12:00:04",
+        "x  2025-06-01 12:00:04 UTC",
         "├── root  agent  250.0 ms",
-        "│   └── child",
-        "│       └── grandchild",
+        "│   └── child  error: no answer",
+        "│       └── grandchild  success",
         "├── orphan",
         "├── circle-a  (its parents form a circle)",
         "└── circle-b  (its parents form a circle)",
@@ -372,7 +408,7 @@ def test_ctrl_c_ends_an_import_that_waits_for_its_input() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    _wait_for(lambda: _wal_size("a.db") > 0)
+    _wait_for(Path("a.db").exists)
     time.sleep(0.5)  # it reads now, or soon: in any case it must end
     process.send_signal(signal.SIGINT)
     try:
@@ -403,12 +439,18 @@ def _wal_size(file: str) -> int:
         (2, ["threads", "agent.db"], "a storage URL looks like"),
         (2, ["threads", "sqlite:///a.db?token=hunter2"], "has no option 'token'"),
         (2, ["threads", "sqlite:///a.db", "--resource", ""], "must be a non-empty str"),
-        (2, ["import", "missing.jsonl", "sqlite:///a.db"], "cannot read missing.jsonl"),
+        (2, ["import", ".", "sqlite:///a.db"], "cannot read ."),
+        (2, ["copy", "sqlite:///a.db", "sqlite:///a.db"], "are the same"),
+        (3, ["import", "missing.jsonl", "sqlite:///a.db"], "there is no file missing.jsonl"),
         (3, ["messages", "sqlite:///a.db", "nobody"], "no thread 'nobody'"),
         (3, ["traces", "sqlite:///a.db", "--trace-id", "x"], "no trace 'x'"),
         (4, ["import", "bad.jsonl", "sqlite:///a.db"], "bad.jsonl, line 2: is not JSON"),
         (5, ["threads", "redis://host?token=hunter2"], "no backend for 'redis'"),
-        (1, ["export", "sqlite:///a.db", "no/such/directory.jsonl"], "No such file or directory"),
+        (
+            3,
+            ["export", "sqlite:///a.db", "no/such/a.jsonl"],
+            "the directory no/such does not exist",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
@@ -446,7 +488,7 @@ def test_help_has_examples_and_the_exit_codes() -> None:
     for name in COMMANDS:
         shown = ok(name, "--help")
         assert f"$ mastra-storage {name}" in shown
-        assert "Exit codes" in shown
+        assert "Exit codes" not in shown, "once is enough, in the help of the whole"
     assert "Exit codes" in ok("--help")
     assert re.fullmatch(r"mastra-storage \d+\.\d+\.\d+\S*\n", ok("--version"))
 
