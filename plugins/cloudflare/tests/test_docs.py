@@ -1,9 +1,11 @@
-"""The Python of the plugin's README and documentation, on the local server."""
+"""The Python of the plugin's README and documentation, and the demo, on the local server."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,15 @@ def test_every_main_of_the_page_runs(account: KVServer, capsys: pytest.CaptureFi
         asyncio.run(names["main"]())
     assert capsys.readouterr().out == "user: Oslo, please\n['answer']\n"
     assert len(mains) == 3
+
+
+def test_the_demo_remembers(account: KVServer) -> None:
+    command = [str(Path(sys.executable).with_name("mastra-storage")), "demo"]
+    command += [f"cloudflare://{account.account_id}"]
+    first, second = (
+        subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+        for _ in range(2)
+    )
+    assert "read back from a newly opened store: 6 messages" in first
+    assert "going on behind 6 messages" in second
+    assert account.token not in first + second
