@@ -78,6 +78,7 @@ async def test_an_exported_chat_has_all_members_of_the_one_imported(storage: Sto
         ({"content": None, "tool_calls": [CALL]}, {"content": None, "tool_calls": [CALL]}),
         ({"role": "x"}, {"content": {"role": "x"}}),
         ({"content": 1, "id": 2}, {"content": {"content": 1, "id": 2}}),
+        ({"created_at": 1, "x": 2}, {"content": {"created_at": 1, "x": 2}}),
         ({"parts": [], "format": 2}, {"parts": [], "format": 2}),
     ],
 )
@@ -92,7 +93,20 @@ async def test_how_content_stands_in_a_message(storage: Storage, content: Any, s
 
 
 awkward = st.sampled_from(
-    ["id", "role", "type", "content", "metadata", "createdAt", "tool_calls", "$record", "x"]
+    [
+        "id",
+        "role",
+        "type",
+        "content",
+        "metadata",
+        "createdAt",
+        "tool_calls",
+        "$record",
+        "x",
+        "created_at",
+        "resource_id",
+        "thread_id",
+    ]
 )
 contents = json_values() | st.dictionaries(awkward, json_values(max_leaves=3), max_size=3)
 messages = st.builds(

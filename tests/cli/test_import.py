@@ -128,17 +128,25 @@ BAD = {
     "not JSON": (b'{"thread_id": "b", "messages": [', "is not JSON"),
     "not UTF-8": (b'{"thread_id": "b", "x": "\xff", "messages": []}', "is not JSON"),
     "a lone surrogate": (b'{"thread_id": "b", "x": "\\ud800 ", "messages": []}', "is not JSON"),
-    "not an object": ([1], "is not JSON: Expected `object`"),
+    "not an object": ([1], "is not an object, as every line must be"),
+    "an object on several lines": (
+        b'{\n"thread_id": "b"}',
+        "is not JSON: .*; an object must be on one",
+    ),
     "of no form": ({"a": 1}, "neither a thread"),
-    "without id": ({"messages": []}, "thread_id must be a str"),
+    "without id": ({"messages": []}, "thread_id is missing"),
+    "a number as thread": ({"thread_id": 1, "messages": []}, "thread_id must be a str"),
     "an empty id": ({"thread_id": "", "messages": []}, "thread_id must not be empty"),
-    "messages not a list": ({"thread_id": "b", "messages": {}}, "Expected `array`"),
+    "messages not a list": ({"thread_id": "b", "messages": {}}, "messages must be an array"),
     "a message not an object": ({"thread_id": "b", "messages": [1]}, r"messages\[0\]: must be"),
-    "no role": ({"thread_id": "b", "messages": [{"content": "x"}]}, r"messages\[0\]: role must"),
+    "no role": (
+        {"thread_id": "b", "messages": [{"content": "x"}]},
+        r"messages\[0\]: role is missing",
+    ),
     "a number as id": ({"thread_id": "b", "messages": _message(id=5)}, r"messages\[1\]: id must"),
     "a naive time": (
         {"thread_id": "b", "messages": _message(createdAt="2025-01-01T00:00:00")},
-        r"messages\[1\]: created_at is a naive datetime",
+        r"messages\[1\]: createdAt needs a zone, as in 2026-01-01T00:00:00Z",
     ),
     "no time": (
         {"thread_id": "b", "messages": _message(createdAt="yesterday")},
@@ -151,6 +159,14 @@ BAD = {
     "another thread's": (
         {"thread_id": "b", "messages": _message(threadId="c")},
         r"messages\[1\]: threadId is of another thread",
+    ),
+    "another thread's, in snake_case": (
+        {"thread_id": "b", "messages": _message(thread_id="c")},
+        r"messages\[1\]: threadId is of another thread",
+    ),
+    "a member by both its names": (
+        {"thread_id": "b", "messages": _message(resource_id="c", resourceId="c")},
+        r"messages\[1\]: states both resource_id and resourceId",
     ),
     "one id twice": (
         {"thread_id": "b", "messages": [*_message(id="i"), *_message(id="i")]},
@@ -219,9 +235,20 @@ async def test_a_line_that_cannot_be_stored_is_named(storage: Storage, name: str
     raw = line if isinstance(line, bytes) else json.dumps(line).encode()
     good = b'{"thread_id": "good", "messages": [{"role": "user", "content": "x"}]}\n'
     file = io.BytesIO(good + b"\n" + raw + b"\n" + good.replace(b"good", b"behind"))
-    with pytest.raises(InvalidRecordError, match=rf"^chats.jsonl, line 3: .*({reason})"):
+    with pytest.raises(InvalidRecordError, match=rf"^chats.jsonl, line 3: .*({reason})") as raised:
         await import_lines(storage, file, name="chats.jsonl")
+    said = "(stored before it: 1 thread, 1 message; repeating is safe)"
+    assert raised.value.message.endswith(said)
     assert [row.key for row in await all_rows(storage)] == [("good",), ("good", "good-000000")]
+
+
+async def test_members_of_a_message_may_be_named_in_snake_case(storage: Storage) -> None:
+    named = {"thread_id": "t", "resource_id": "me", "created_at": "2025-01-02T03:04:05Z"}
+    message = {"role": "user", "content": "x", **named}
+    await import_all(storage, [{"thread_id": "t", "messages": [message]}])
+    [found] = await storage.get_messages("t")
+    assert (found.content, found.resource_id) == ("x", "me")
+    assert found.created_at == datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 async def test_a_resource_must_be_an_id(storage: Storage) -> None:

@@ -17,6 +17,7 @@ from mastra_storage.validation import MAX_ID_BYTES, check_id, check_mapping, enc
 
 __all__ = [
     "MESSAGE_MEMBERS",
+    "MESSAGE_NAMES",
     "UNKNOWN",
     "Conversation",
     "Draft",
@@ -29,6 +30,8 @@ __all__ = [
 
 UNKNOWN = "$record"  # holds members of a stored message that this version does not know
 MESSAGE_MEMBERS = frozenset(Message.__struct_encode_fields__)
+_SNAKE_CASE = {"thread_id": "threadId", "resource_id": "resourceId", "created_at": "createdAt"}
+MESSAGE_NAMES = MESSAGE_MEMBERS | _SNAKE_CASE.keys()  # of a message object; the rest is content
 _THREAD_MEMBERS = frozenset(Thread.__struct_encode_fields__)
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -64,7 +67,9 @@ class Draft(Struct):
 
 def conversation_of(members: dict[str, Any], *, number: int, resource: str) -> Conversation:
     """The thread of a line, from all its members but the messages."""
-    thread_id = check_id(members.pop("thread_id", None), "thread_id")
+    if "thread_id" not in members:
+        raise InvalidRecordError("thread_id is missing", field="thread_id")
+    thread_id = check_id(members.pop("thread_id"), "thread_id")
     record = members.get("thread")
     if isinstance(record, dict) and record.get("id") == thread_id:
         unknown = {name: record[name] for name in record.keys() - _THREAD_MEMBERS}
@@ -102,6 +107,7 @@ def draft_of(thread_id: str, position: int, members: Any) -> Draft:
 
 
 def _draft(thread_id: str, position: int, members: dict[str, Any]) -> Draft:
+    _name_in_camel_case(members)
     if members.pop("threadId", thread_id) != thread_id:
         raise InvalidRecordError("threadId is of another thread than its line", field="threadId")
     unknown = members.pop(UNKNOWN, {})
@@ -112,13 +118,15 @@ def _draft(thread_id: str, position: int, members: dict[str, Any]) -> Draft:
         for name in ("id", "role", "type", "resourceId", "metadata", "createdAt")
         if (value := members.pop(name, None)) is not None
     }
+    if "role" not in record:
+        raise InvalidRecordError("role is missing", field="role")
     timed = "createdAt" in record
     content = members["content"] if members.keys() == {"content"} else members
-    role = record.get("role")
+    role = record["role"]
     message = Message(
         id=record.get("id", _id_at(thread_id, position)),
         thread_id=thread_id,
-        role=role,  # type: ignore[arg-type]  # checked below, with all others
+        role=role,
         content=content,
         type=record.get("type", chat_type(role, bool(members.get("tool_calls")))),
         resource_id=record.get("resourceId"),
@@ -138,11 +146,24 @@ def chat_type(role: str | None, has_calls: bool) -> str:
     return "tool-result" if role == "tool" else "text"
 
 
+def _name_in_camel_case(members: dict[str, Any]) -> None:
+    """Give the members of the record that are named in snake_case the names that exports use."""
+    for name in _SNAKE_CASE.keys() & members.keys():
+        if _SNAKE_CASE[name] in members:
+            raise InvalidRecordError(f"states both {name} and {_SNAKE_CASE[name]}", field=name)
+        members[_SNAKE_CASE[name]] = members.pop(name)
+
+
 def _time(value: Any) -> datetime:
     try:
-        return msgspec.convert(value, datetime)
+        time = msgspec.convert(value, datetime)
     except msgspec.ValidationError:
         raise InvalidRecordError("createdAt is not an ISO-8601 time", field="createdAt") from None
+    if time.tzinfo is None:
+        raise InvalidRecordError(
+            "createdAt needs a zone, as in 2026-01-01T00:00:00Z", field="createdAt"
+        )
+    return time
 
 
 def _id_at(thread_id: str, position: int) -> str:

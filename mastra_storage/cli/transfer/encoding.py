@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from mastra_storage.cli.transfer.decoding import MESSAGE_MEMBERS, UNKNOWN, chat_type
+from mastra_storage.cli.transfer.decoding import MESSAGE_MEMBERS, MESSAGE_NAMES, UNKNOWN, chat_type
 from mastra_storage.cli.transfer.rows import stated
 from mastra_storage.errors import InvalidRecordError, StorageError
 from mastra_storage.records import from_microseconds
@@ -21,7 +21,7 @@ from mastra_storage.schema import MESSAGES, THREADS, Row, Table
 
 __all__ = ["message_object", "row_line", "thread_object"]
 
-_RESERVED = (MESSAGE_MEMBERS - {"content"}) | {UNKNOWN}
+_RESERVED = (MESSAGE_NAMES - {"content"}) | {UNKNOWN}
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode

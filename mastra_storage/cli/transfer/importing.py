@@ -15,6 +15,7 @@ from mastra_storage.cli.transfer.decoding import Draft, with_unknown
 from mastra_storage.cli.transfer.prefetch import prefetched
 from mastra_storage.cli.transfer.reading import Batch, Chunk, Reader
 from mastra_storage.cli.transfer.rows import Stamps, canonical, naming, same_place, same_row, stated
+from mastra_storage.errors import InvalidRecordError
 from mastra_storage.plugins import load_tables
 from mastra_storage.records import Thread, from_microseconds, now, to_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row, Table
@@ -63,13 +64,25 @@ async def import_lines(
         max_bytes=storage.capabilities.max_record_bytes,
     )
     importer = _Importer(storage, stamps)
-    async with aclosing(prefetched(reader.batches())) as batches:
-        async for batch in batches:
-            with naming(storage, "import"):
-                await importer.store(batch)
-            if on_progress is not None:
-                on_progress(importer.done)
+    try:
+        async with aclosing(prefetched(reader.batches())) as batches:
+            async for batch in batches:
+                with naming(storage, "import"):
+                    await importer.store(batch)
+                if on_progress is not None:
+                    on_progress(importer.done)
+    except InvalidRecordError as exc:
+        exc.message = (
+            f"{exc.message} (stored before it: {_total(importer.done)}; repeating is safe)"
+        )
+        raise
     return importer.done
+
+
+def _total(done: Imported) -> str:
+    counts = {"thread": done.threads, "message": done.messages, "other row": done.rows}
+    said = [f"{n:,} {noun}{'' if n == 1 else 's'}" for noun, n in counts.items() if n]
+    return ", ".join(said) or "nothing"
 
 
 class _Importer:

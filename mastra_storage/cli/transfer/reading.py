@@ -116,7 +116,7 @@ class Reader:
             try:
                 yield from self._parts_of(line)
             except (StorageError, *_NOT_JSON) as exc:
-                reason = exc.message if isinstance(exc, StorageError) else f"is not JSON: {exc}"
+                reason = exc.message if isinstance(exc, StorageError) else _why_not(line, exc)
                 raise InvalidRecordError(f"{self._name}, line {self._number}: {reason}") from exc
 
     def _next(self, limit: int) -> bytes:
@@ -133,7 +133,7 @@ class Reader:
             line += self._next(-1)
         if not line.strip():
             return
-        members = _members(line)
+        members = _object(line)
         if members.keys() == {"table", "row"}:
             yield self._row(members)
         elif "messages" in members:
@@ -145,7 +145,9 @@ class Reader:
             )
 
     def _conversation(self, members: dict[str, Raw]) -> Iterator[Chunk]:
-        messages = msgspec.json.decode(members.pop("messages"), type=list[Any])
+        messages = msgspec.json.decode(members.pop("messages"))
+        if not isinstance(messages, list):
+            raise InvalidRecordError("messages must be an array", field="messages")
         conversation = self._head(members)
         named = all(isinstance(message, dict) and message.get("id") for message in messages)
         if not named:
@@ -241,3 +243,22 @@ class Reader:
         row = row_of(self._tables[name], members["row"], version=self._version)
         self._check_size("the row", len(row.value))
         return row
+
+
+def _object(line: bytes) -> dict[str, Raw]:
+    """The members of a line."""
+    try:
+        return _members(line)
+    except msgspec.ValidationError:
+        raise InvalidRecordError(
+            "is not an object, as every line must be; `jq -c .[]` makes lines of an array"
+        ) from None
+
+
+def _why_not(line: bytes, error: Exception) -> str:
+    """What is wrong with a line that cannot be decoded."""
+    if isinstance(error, msgspec.ValidationError):
+        return f"has a member that cannot be: {error}"
+    if line.lstrip().startswith(b"{") and not line.rstrip().endswith(b"}"):
+        return f"is not JSON: {error}; an object must be on one line: `jq -c .` puts it there"
+    return f"is not JSON: {error}"
