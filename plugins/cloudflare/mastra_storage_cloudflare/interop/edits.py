@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from typing import TypeAlias
 
+from mastra_storage import StorageError
+from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import KV, Pair
 
 Edit: TypeAlias = Callable[[bytes | None], bytes | None]
@@ -37,7 +40,10 @@ class Edits:
             task.add_done_callback(self._tasks.discard)
         waiting.append((edit, done))
         # Shielded: what others wait for too goes on when this caller is cancelled.
-        await asyncio.shield(done)
+        try:
+            await asyncio.shield(done)
+        except StorageError as exc:
+            raise copy(exc) from exc  # one of its own for each caller
 
     async def close(self) -> None:
         """Wait for the changes that are being made."""
@@ -63,8 +69,11 @@ class Edits:
         found = await self._kv.get(namespace, [key])
         old = found[key].value if key in found else None
         new = old
-        for edit in edits:
-            new = edit(new)
+        try:
+            for edit in edits:
+                new = edit(new)
+        except FormError as exc:
+            raise damaged(key, exc) from exc
         if new is None and old is not None:
             await self._kv.write(namespace, [], [key])
         elif new is not None and new != old:

@@ -21,7 +21,6 @@ from mastra_storage import (
     Query,
     Result,
     Row,
-    StorageError,
     Table,
     select,
 )
@@ -29,7 +28,7 @@ from mastra_storage_cloudflare.interop.layout import Place, Places, is_plain
 from mastra_storage_cloudflare.interop.orders import Entry, places, read_order
 from mastra_storage_cloudflare.interop.recent import RecentWritesKV
 from mastra_storage_cloudflare.interop.records import row_of
-from mastra_storage_cloudflare.interop.values import FormError
+from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_KEYS_OF_LIST, Found
 from mastra_storage_cloudflare.queries import list_all
 
@@ -218,10 +217,7 @@ def _order(name: Name, found: Found) -> list[Entry]:
     try:
         return read_order(found.value)
     except FormError as exc:
-        raise StorageError(
-            f"the value under key {name.key!r} {exc}, as the TypeScript store keeps it there; "
-            "repair or delete it"
-        ) from exc
+        raise damaged(name.key, exc) from exc
 
 
 def _thread_of(name: Name) -> str:

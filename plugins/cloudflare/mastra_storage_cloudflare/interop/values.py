@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from mastra_storage import StorageError
+
 Members = dict[str, Any]
 """The members of a record, by name: `Raw` JSON, or what JSON is made of."""
 
@@ -20,6 +22,14 @@ _encode = msgspec.json.Encoder().encode
 
 class FormError(ValueError):
     """A value is not of a form that the TypeScript store writes."""
+
+
+def damaged(key: str, exc: Exception) -> StorageError:
+    """The error for a value under a key that cannot be what the TypeScript store wrote there."""
+    return StorageError(
+        f"the value under key {key!r} is not what the TypeScript store keeps there: it {exc}; "
+        "repair or delete it"
+    )
 
 
 def members_of(value: bytes) -> Members:
@@ -142,3 +152,18 @@ def iso_milliseconds(value: Any) -> str:
 def milliseconds(value: Any) -> int:
     """One of our times in milliseconds since 1970."""
     return (msgspec.convert(plain(value), datetime) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def times(members: Members, *names: str) -> Members:
+    """Times as our records carry them; the first has to be there, and stands for the others."""
+    found = {name: time_text(members.pop(name, None), name) for name in names}
+    first = found[names[0]]
+    if first is None:
+        raise FormError(f"has no {names[0]}")
+    return {name: time or first for name, time in found.items()}
+
+
+def optional(members: Members, *names: str) -> Members:
+    """Those of the members that say something, taken out of all."""
+    found = {name: members.pop(name, None) for name in names}
+    return {name: value for name, value in found.items() if not is_empty(value)}

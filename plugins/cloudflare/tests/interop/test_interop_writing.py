@@ -21,6 +21,7 @@ from mastra_storage import (
     NotFoundError,
     Resource,
     Storage,
+    StorageError,
     Table,
     Thread,
     TooLargeError,
@@ -434,3 +435,44 @@ async def test_reads_make_no_namespace(store: Storage, raw: RawKV) -> None:
     assert await store.get_workflow_run("r") is None
     assert await store.backend.tables() == []
     assert await raw.titles() == {}
+
+
+async def test_two_stores_lose_no_message(kv: KVServer, raw: RawKV) -> None:
+    """They may lose entries of the list to each other, as in TypeScript; messages are found."""
+    async with interop_store(kv) as one, interop_store(kv) as other:
+        await with_thread(one)
+        faults = [
+            {"kind": "status", "status": 503, "match": "bulk", "probability": 0.05},
+            {"kind": "drop", "when": "after", "match": "PUT bulk", "probability": 0.05},
+        ]
+        await kv.control(faults=faults, consistency={"staleReadsMs": 300, "staleShare": 0.3})
+        saves = [
+            store.save_message(ours(f"{name}{n}", n))
+            for n in range(30)
+            for name, store in (("a", one), ("b", other))
+        ]
+        await asyncio.gather(*saves)
+        await kv.control(faults=[], consistency={})
+    async with interop_store(kv) as third:
+        found = [m.id for m in await third.get_messages("t1")]
+        assert sorted(found) == sorted(f"{name}{n}" for n in range(30) for name in "ab")
+        assert [each[1:] for each in found] == [str(n // 2) for n in range(60)]
+
+
+async def test_a_damaged_list_or_thread_is_named(store: Storage, raw: RawKV) -> None:
+    await with_thread(store)
+    await raw.put(MESSAGES, KEY + "messages", '{"no":"list"}')
+    with pytest.raises(StorageError, match="'myapp_:mastra_messages:t1:messages' is not what"):
+        await store.save_message(ours("m1"))
+    with pytest.raises(StorageError, match="'myapp_:mastra_messages:t1:messages' is not what"):
+        await store.get_messages("t1")
+    await raw.put(THREADS, THREAD_KEY, thread(metadata="[1]"))
+    with pytest.raises(StorageError, match=rf"'{THREAD_KEY}' is not a record .* metadata"):
+        await store.update_thread("t1", title="new")
+
+
+async def test_a_member_named_value_is_refused(store: Storage, raw: RawKV) -> None:
+    await raw.put(THREADS, THREAD_KEY, thread(value={"a": 1}))
+    with pytest.raises(InvalidRecordError, match="member 'value'"):
+        await store.update_thread("t1", title="new")
+    assert await raw.json(THREADS, THREAD_KEY) == thread(value={"a": 1})
