@@ -14,12 +14,14 @@ from mastra_storage import Storage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-INCLUDE = re.compile(r'--8<-- "(?P<path>[^"]+)"')
+SHOWN_FILE = re.compile(
+    r'^```\w+ title="(?P<path>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL
+)
 
 EXAMPLES = [
     pytest.param(example, id=f"{example.path.relative_to(ROOT)}:{example.start_line}")
     for example in find_examples(*PAGES)
-    if example.prefix in ("py", "python") and not INCLUDE.search(example.source)
+    if example.prefix in ("py", "python")
 ]
 
 
@@ -42,12 +44,18 @@ def test_blocks_were_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_included_and_linked_files_exist(page: Path) -> None:
+def test_shown_files_are_as_they_are_and_linked_ones_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    for include in INCLUDE.finditer(text):
-        assert (ROOT / "docs" / include["path"]).is_file()
+    for shown in SHOWN_FILE.finditer(text):
+        assert shown["text"] == (ROOT / "docs" / shown["path"]).read_text("utf-8")
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_file_of_the_example_is_shown() -> None:
+    text = (ROOT / "docs" / "writing-a-backend.md").read_text("utf-8")
+    shown = {Path(found["path"]).name for found in SHOWN_FILE.finditer(text)}
+    assert shown == {"pyproject.toml", "mastra_storage_journal.py", "test_journal.py"}
 
 
 def test_the_reference_has_every_method_as_it_is() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mastra_storage.cli.exits import NOT_FOUND
+
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "mastra-storage-journal"
 
 
@@ -68,6 +70,13 @@ def test_it_passes_the_conformance_kit(installed: Path, tmp_path: Path) -> None:
     run = python(installed, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert run.returncode == 0, run.stdout[-4000:]
     assert " passed" in run.stdout
+
+
+def test_looking_does_not_make_a_file(installed: Path, tmp_path: Path) -> None:
+    program = "from mastra_storage.cli import main; main()"
+    run = python(installed, tmp_path, "-c", program, "threads", "journal:///agent.jsonl")
+    assert run.returncode == NOT_FOUND, run.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_fits_on_two_pages() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +32,7 @@ class JournalBackend(ms.Backend):
     capabilities = Capabilities(atomic=True, compare_and_set=True, strong_reads=True)
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = Path(path)
         self._file: FileIO | None = None
         self._thread = ThreadPoolExecutor(max_workers=1)  # calls take effect in their order
         self._read = 0  # how many bytes of the file are in _entries
@@ -44,7 +45,7 @@ class JournalBackend(ms.Backend):
 
     async def open(self) -> None:
         try:
-            self._file = await self._run(FileIO, self._path, "a+")
+            self._file = await self._run(FileIO, self.path, "a+")
         except OSError as exc:
             raise ms.UnavailableError(f"the journal cannot be opened: {exc}") from exc
 
