@@ -31,7 +31,7 @@ _DEFAULT = "default"
 _ATTEMPTS = 3
 _SECONDS_BETWEEN = 1.1
 
-_STATUS = re.compile(r"\b([45]\d\d)\b")
+_STATUS = re.compile(r"failed: (\d{3})\b")
 
 
 class BindingKV(KV):
@@ -194,8 +194,10 @@ def _mapped(exc: Exception) -> StorageError:
         )
     if status == 429:
         return RateLimitedError("KV asks to slow down: a key takes one write a second; try again")
-    if status in (400, 413, 414):
+    if status in (413, 414):
         return TooLargeError(f"KV refused a key, value or metadata of this size (HTTP {status})")
+    if 400 <= status < 500:
+        return StorageError(f"KV refused the request (HTTP {status})")
     return UnavailableError(f"the KV binding failed ({type(exc).__name__}); try again")
 
 

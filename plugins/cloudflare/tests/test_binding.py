@@ -166,9 +166,15 @@ def test_failures_are_errors_of_ours(python: PyodideServer) -> None:
         "429 twice": None,
         "429 on and on": ["RateLimitedError", True],
         "used up": ["RateLimitedError", False],
+        "400": ["StorageError", False],
         "500": ["UnavailableError", True],
     }
     assert found["tries"] == 3
+
+
+def test_an_old_place_is_not_deleted_before_the_new_one_is_there(python: PyodideServer) -> None:
+    found = python.check("partial_failure()")
+    assert found == {"failed": ["bad", "old"], "deleted": []}
 
 
 def test_the_example_worker_keeps_its_conversation(python: PyodideServer) -> None:

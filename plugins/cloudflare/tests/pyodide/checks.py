@@ -16,7 +16,7 @@ from mastra_storage_cloudflare.kv import MAX_VALUE_BYTES, Pair
 from msgspec import structs
 from plugin_tests.conversations import conversation, differing, save  # type: ignore[import-not-found]
 
-from mastra_storage import Message, StorageError, Thread
+from mastra_storage import Message, PartialWriteError, StorageError, Thread
 
 MIB = 2**20
 _ALL = range(24)
@@ -130,9 +130,22 @@ async def failures() -> str:
         "429 twice": await _failure(BindingKV({"default": slow})),
         "429 on and on": await _failure(_failing("KV PUT failed: 429 Too Many Requests")),
         "used up": await _failure(_failing("Too many API requests by single worker invocation.")),
+        "400": await _failure(_failing("KV PUT failed: 400 Invalid expiration")),
         "500": await _failure(_failing("KV PUT failed: 500 Internal Server Error")),
     }
     return json.dumps({"outcomes": outcomes, "tries": slow.tries})
+
+
+async def partial_failure() -> str:
+    """What is named, and what is deleted, when one of two keys could not be written."""
+    fake = _FailingKV("KV PUT failed: 500 Internal Server Error", times=1)
+    kv = BindingKV({"default": fake})
+    try:
+        await kv.write("any", [Pair("bad", b"x", "{}"), Pair("good", b"x", "{}")], ["old"])
+    except PartialWriteError as exc:
+        failed = sorted(key for _, (key,) in exc.failed)
+        return json.dumps({"failed": failed, "deleted": fake.deleted})
+    raise AssertionError("all was written")
 
 
 async def _failure(kv: BindingKV, pair: Pair | None = None) -> list[Any] | None:
@@ -154,11 +167,15 @@ class _FailingKV:
         self._message = message
         self._times = times
         self.tries = 0
+        self.deleted: list[str] = []
 
     async def put(self, key: str, value: str, options: object) -> None:
         self.tries += 1
         if self.tries <= self._times:
             raise RuntimeError(self._message)
+
+    async def delete(self, key: str) -> None:
+        self.deleted.append(key)
 
 
 async def worker() -> str:
