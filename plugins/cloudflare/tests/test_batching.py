@@ -1,0 +1,202 @@
+"""Merging of concurrent calls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from mastra_storage_cloudflare.batching import BatchingKV
+from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE
+from memory_kv import MemoryKV, pair
+
+from mastra_storage import (
+    AuthenticationError,
+    PartialWriteError,
+    StorageError,
+    TooLargeError,
+    UnavailableError,
+)
+
+
+@pytest.fixture
+def inner() -> MemoryKV:
+    return MemoryKV()
+
+
+@pytest.fixture
+async def kv(inner: MemoryKV) -> AsyncIterator[BatchingKV]:
+    kv = BatchingKV(inner, key_interval=0.05)
+    await kv.open()
+    yield kv
+    await kv.close()
+
+
+class TestGets:
+    async def test_of_one_moment_are_one(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await inner.write("n", [pair("a"), pair("b")], [])
+        inner.calls.clear()
+        one, two, three = await asyncio.gather(
+            kv.get("n", ["a"]), kv.get("n", ["b", "a"]), kv.get("n", ["none"])
+        )
+        assert inner.calls == ["get a b none"]
+        assert (list(one), list(two), list(three)) == (["a"], ["b", "a"], [])
+
+    async def test_are_of_100_keys_at_most(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await kv.get("n", [f"k{n}" for n in range(250)])
+        assert [len(call.split()) - 1 for call in inner.calls] == [100, 100, 50]
+
+    async def test_fail_with_an_error_for_each(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        inner.errors = [UnavailableError("no")]
+        outcomes = await asyncio.gather(
+            kv.get("n", ["a"]), kv.get("n", ["b"]), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+        assert outcomes[0] is not outcomes[1]
+
+    async def test_a_cancelled_one_harms_no_other(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await inner.write("n", [pair("a")], [])
+        first = asyncio.ensure_future(kv.get("n", ["a"]))
+        second = asyncio.ensure_future(kv.get("n", ["a"]))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert list(await second) == ["a"]
+        assert first.cancelled()
+
+
+class TestWrites:
+    async def test_wait_for_the_one_under_way(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.write("n", [pair("a")], []))
+        await asyncio.sleep(0.005)
+        await asyncio.gather(first, *[kv.write("n", [pair(key)], []) for key in "bcd"])
+        assert inner.calls == ["put a", "put b c d"]
+
+    async def test_the_later_of_one_key_wins_and_is_sent_once(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        await asyncio.gather(*[kv.write("n", [pair("a", str(n))], []) for n in range(5)])
+        assert inner.pairs["a"].value == b"4"
+        assert len(inner.calls) <= 2
+        await asyncio.gather(kv.write("n", [], ["a"]), kv.write("n", [pair("a", "back")], []))
+        assert inner.pairs["a"].value == b"back"
+        await asyncio.gather(kv.write("n", [pair("a")], []), kv.write("n", [], ["a"]))
+        assert inner.pairs == {}
+
+    async def test_of_one_key_keep_their_distance(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        started = time.monotonic()
+        for n in range(4):
+            await kv.write("n", [pair("a", str(n))], [])
+        assert time.monotonic() - started >= 0.15
+        assert inner.calls == ["put a"] * 4
+
+    async def test_do_not_wait_for_other_keys(self, inner: MemoryKV) -> None:
+        kv = BatchingKV(inner, key_interval=60)
+        await kv.write("n", [pair("a")], [])
+        again = asyncio.ensure_future(kv.write("n", [pair("a")], []))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(0.5):
+            await kv.write("other", [pair("b")], [])
+        assert not again.done()
+        again.cancel()
+
+    async def test_close_waits_for_those_that_wait(self, inner: MemoryKV) -> None:
+        kv = BatchingKV(inner, key_interval=0.1)
+        await kv.open()
+        await kv.write("n", [pair("a", "1")], [])
+        last = asyncio.ensure_future(kv.write("n", [pair("a", "2")], []))
+        await asyncio.sleep(0.01)
+        await kv.close()
+        await last
+        assert inner.pairs["a"].value == b"2"
+        assert not inner.is_open
+
+    async def test_deletes_follow_the_pairs_of_their_call(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        await kv.write("n", [pair("old"), pair("record")], [])
+        await kv.write("n", [pair("new"), pair("record")], ["old"])
+        assert inner.calls == ["put old record", "put new", "put record", "delete old"]
+
+    async def test_nothing_is_deleted_when_the_pairs_are_not_stored(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        await kv.write("n", [pair("old")], [])
+        inner.errors = [UnavailableError("no")]
+        with pytest.raises(UnavailableError):
+            await kv.write("n", [pair("new")], ["old"])
+        assert list(inner.pairs) == ["old"]
+
+    async def test_a_call_hears_of_its_own_keys_alone(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        inner.errors = [PartialWriteError("some", failed=[("n", ("b",)), ("n", ("c",))])]
+        outcomes = await asyncio.gather(
+            kv.write("n", [pair("a")], []),
+            kv.write("n", [pair("b"), pair("x")], []),
+            kv.write("n", [pair("c")], []),
+            return_exceptions=True,
+        )
+        assert outcomes[0] is None
+        for outcome, key in zip(outcomes[1:], "bc", strict=True):
+            assert isinstance(outcome, PartialWriteError)
+            assert outcome.failed == [("n", (key,))]
+
+    @pytest.mark.parametrize("refusal", [TooLargeError("too large"), StorageError("refused")])
+    async def test_one_that_is_refused_fails_no_other(
+        self, kv: BatchingKV, inner: MemoryKV, refusal: StorageError
+    ) -> None:
+        # Of a b c d: all, the half "a b", "a" alone; what else is asked for succeeds.
+        inner.errors = [refusal, refusal, refusal]
+        outcomes = await asyncio.gather(
+            *[kv.write("n", [pair(key)], []) for key in "abcd"], return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes[:1]] == [type(refusal)]
+        assert outcomes[1:] == [None] * 3
+        assert inner.calls == ["put a b c d", "put a b", "put a", "put b", "put c d"]
+
+    async def test_a_refused_token_is_not_tried_for_each(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        inner.errors = [AuthenticationError("no")]
+        outcomes = await asyncio.gather(
+            *[kv.write("n", [pair(key)], []) for key in "ab"], return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [AuthenticationError] * 2
+        assert inner.calls == ["put a b"]
+
+    async def test_a_cancelled_one_harms_no_other(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        calls = [asyncio.ensure_future(kv.write("n", [pair(key)], [])) for key in "abc"]
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert [call.cancelled() for call in calls] == [False, True, False]
+        assert {"a", "c"} <= set(inner.pairs)
+
+    async def test_a_defect_reaches_those_who_wait(
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(*arguments: object) -> None:
+            raise TypeError("a defect")
+
+        monkeypatch.setattr(inner, "write", broken)
+        with pytest.raises(TypeError):
+            await kv.write("n", [pair("a")], [])
+        monkeypatch.undo()
+        await kv.write("n", [pair("a")], [])
+        assert list(inner.pairs) == ["a"]
+
+    async def test_of_nothing_send_nothing(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await kv.write("n", [], [])
+        assert inner.calls == []
+
+    async def test_are_sent_in_parts_that_one_request_takes(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        await kv.write("n", [pair(f"k{n}") for n in range(MAX_KEYS_OF_WRITE + 5)], [])
+        assert [len(call.split()) - 1 for call in inner.calls] == [MAX_KEYS_OF_WRITE, 5]
+        inner.calls.clear()
+        quotes = '"' * (MAX_BYTES_OF_WRITE // 5)  # in JSON each takes two bytes
+        await kv.write("n", [pair(key, quotes) for key in "abcd"], [])
+        assert inner.calls == ["put a b", "put c d"]
