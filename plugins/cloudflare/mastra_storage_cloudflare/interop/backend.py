@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self, cast
@@ -96,6 +97,14 @@ class InteropBackend(Backend):
         raise UnsupportedError("KV cannot watch; the engine polls")
 
     async def tables(self) -> list[str]:
+        unread = await self._places.unread()
+        if unread:
+            # Not an error, which would keep all the others from being copied.
+            warnings.warn(
+                "the TypeScript store has records that this library does not read, and a copy "
+                f"leaves where they are, in the namespaces of: {', '.join(unread)}",
+                stacklevel=2,
+            )
         return [table.name for table in TABLES.values() if await self._rows.any(table)]
 
 

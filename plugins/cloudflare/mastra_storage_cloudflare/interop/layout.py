@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from mastra_storage import (
@@ -15,7 +15,7 @@ from mastra_storage import (
     Table,
     UnsupportedError,
 )
-from mastra_storage_cloudflare.kv import KV, MAX_KEY_BYTES
+from mastra_storage_cloudflare.kv import KV, MAX_KEY_BYTES, Entry
 from mastra_storage_cloudflare.queries import list_all
 
 # The id that the list of a thread's messages takes.
@@ -29,6 +29,9 @@ _OLD_NAMESPACES = {
     "traces": ["evals"],
     "evals": ["evals"],
 }
+
+# Namespaces of earlier releases that hold a table of another name, or no records.
+_NOT_RECORDS = {"workflows", "schemas"}
 
 
 class Place(NamedTuple):
@@ -100,14 +103,25 @@ class Places:
         return [main, *[place for place, is_used in zip(old, used, strict=True) if is_used]]
 
     async def _is_used(self, place: Place, table: Table) -> bool:
-        async for _ in list_all(self._kv, place.namespace, place.prefix(table)):
-            return True
-        return False
+        return await _any(list_all(self._kv, place.namespace, place.prefix(table)))
+
+    async def unread(self) -> list[str]:
+        """The namespaces with records of kinds that this library does not have."""
+        if not self._titled:
+            return []
+        names = set(await self._kv.namespaces()) - TABLES.keys() - _NOT_RECORDS
+        return [name for name in sorted(names) if await _any(list_all(self._kv, name, ""))]
 
     async def close(self) -> None:
         """Let what is being looked for come to its end."""
         await asyncio.gather(*self._found.values(), return_exceptions=True)
         self._found.clear()
+
+
+async def _any(entries: AsyncIterator[Entry]) -> bool:
+    async for _ in entries:
+        return True
+    return False
 
 
 def check_table(table: Table) -> None:

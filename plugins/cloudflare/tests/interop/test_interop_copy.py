@@ -117,3 +117,15 @@ async def test_an_early_store_is_copied_once(kv: KVServer, raw: RawKV, target: S
     assert (compared["threads"].written, compared["threads"].equal) == (4, True)
     titles = {found.id: found.title for found in await target.list_threads()}
     assert titles == {"t0": "old:", "t1": "old:", "t2": "old:", "t9": ""}
+
+
+async def test_records_that_are_not_copied_are_named(
+    kv: KVServer, raw: RawKV, target: Storage
+) -> None:
+    await raw.put("myapp__mastra_threads", "myapp_:mastra_threads:t1", thread())
+    await raw.put("myapp__mastra_scorers", "a-score", {"id": "a-score"})
+    await raw.put("myapp__mastra_schemas", "schema:mastra_threads", {})
+    async with interop_store(kv) as opened:
+        with pytest.warns(UserWarning, match="in the namespaces of: scorers$"):
+            compared = await copy_rows(opened, target)
+    assert sum(each.written for each in compared) == 1
