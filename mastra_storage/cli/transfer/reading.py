@@ -251,7 +251,7 @@ def _object(line: bytes) -> dict[str, Raw]:
         return _members(line)
     except msgspec.ValidationError:
         raise InvalidRecordError(
-            "is not an object, as every line must be; `jq -c .[]` makes lines of an array"
+            "is not an object, as every line must be; `jq -c '.[]'` makes lines of an array"
         ) from None
 
 
