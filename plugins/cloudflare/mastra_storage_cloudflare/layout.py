@@ -4,9 +4,10 @@ The key of a record is `{prefix}mastra_{table}:{parts}`, its value the record's 
 indexed fields and version are in the key's metadata, so that a pair is the record and its
 place at once, and a listing sorts and filters without reading a value.
 
-Where a listing would grow with the table, a second key sorts newest first:
-`{prefix}mastra_{table}.newest:{parts}:{time}:{parts}`, or `.by_{field}:` for the rows of one
-field. A touch is a key of its own, `.touched:`, with the time in its metadata.
+Where a listing would grow with the table, a second key sorts newest first: the one with
+`{prefix}mastra_{table}.newest{n}:{parts}:{time}:{parts}` all rows with the same n parts, the one
+with `.by_{field}:{value}:` the rows of one field. A touch is a key of its own, `.touched:`, with
+the time in its metadata.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Layout:
 
     def newest_prefix(self, prefix: Key) -> str:
         """Before the index keys of the rows under a prefix of the key, newest first."""
-        return f"{self._base}.newest:" + "".join(
+        return f"{self._base}.newest{len(prefix)}:" + "".join(
             f"{escape(part, self._part_bytes)}:" for part in prefix
         )
 
