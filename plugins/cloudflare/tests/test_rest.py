@@ -1,0 +1,215 @@
+"""Over REST: conversations, retention, sizes, and answers that no KV server gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import tenacity
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
+from conversations import differing, save
+from kv_server import KVServer
+from mastra_storage_cloudflare.rest import RestKV
+from rest_stores import rest_store
+
+from mastra_storage import (
+    AuthenticationError,
+    Eval,
+    InvalidArgumentError,
+    Message,
+    RateLimitedError,
+    StorageError,
+    Thread,
+    Trace,
+    UnavailableError,
+)
+
+
+async def test_conversations_come_back_as_they_went_in(kv: KVServer) -> None:
+    numbers = range(50)
+    async with rest_store(kv, prefix="mine_") as storage:
+        await save(storage, numbers)
+        assert await differing(storage, numbers) == []
+    async with rest_store(kv, prefix="mine_") as other:
+        assert await differing(other, numbers) == []
+    async with rest_store(kv, prefix="other_") as stranger:
+        assert await stranger.get_threads_by_resource_id("user:1") == []
+
+
+async def test_retention_lets_rows_expire(kv: KVServer) -> None:
+    kept = {"traces": timedelta(minutes=10), "threads": timedelta(days=1)}
+    await kv.control(recordBodies=True)
+    async with rest_store(kv, retention=kept, key_interval=0.01) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_message(Message(id="m", thread_id="t", role="user", content="x"))
+        await storage.save_trace(Trace(id="x"))
+        await storage.save_eval(Eval(id="e", agent_name="a"))
+    written = [
+        pair
+        for entry in await kv.log()
+        if entry["route"] == "PUT bulk"
+        for pair in json.loads(entry["body"])
+    ]
+    lives = {pair["key"]: pair.get("expiration", 0) - time.time() for pair in written}
+    for name, life in lives.items():
+        expected = 600 if "_traces" in name else 86_400 if "_threads" in name else -time.time()
+        assert life == pytest.approx(expected, abs=5), name
+    assert len([name for name in lives if "_threads.touched:t" in name]) == 1
+    await kv.control(consistency={"clockAheadMs": 700_000})
+    async with rest_store(kv) as other:
+        assert await other.get_trace("x") is None
+        assert (await other.get_traces()).items == []
+        assert await other.get_eval("e") is not None
+
+
+async def test_values_too_large_for_one_answer_are_read_in_parts(memory_kv: KVServer) -> None:
+    large = [
+        Message(id=f"m{n}", thread_id="t", role="user", content=str(n) * 9_000_000)
+        for n in range(4)
+    ]
+    async with rest_store(memory_kv) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_messages(large)
+    async with rest_store(memory_kv) as other:
+        assert await other.get_messages("t") == large
+
+
+GOOD = {"result": [{"id": "1", "title": "mastra_n"}], "success": True, "errors": []}
+
+
+class Answers:
+    """A server that gives the answers it was told, by the end of the URL."""
+
+    def __init__(self) -> None:
+        self.by_url: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, url: str, **answer: Any) -> None:
+        self.by_url[url] = answer
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = next(a for url, a in self.by_url.items() if request.path_qs.endswith(url))
+        if "payload" in answer:
+            return web.json_response(answer["payload"], status=answer.get("status", 200))
+        return web.Response(**answer)
+
+
+@pytest.fixture
+async def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """What comes instead of Cloudflare's answers; calls are tried again at once."""
+    monkeypatch.setattr("mastra_storage_cloudflare.client._BACKOFF", tenacity.wait_fixed(0))
+    return Answers()
+
+
+@pytest.fixture
+async def unopened(answers: Answers) -> AsyncIterator[RestKV]:
+    async with RawTestServer(answers.respond) as server:
+        kv = RestKV("account", "secret-token", base_url=str(server.make_url("/")))
+        yield kv
+        await kv.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"text": ""}, UnavailableError),
+        ({"text": "[1, 2"}, UnavailableError),
+        ({"body": b"\xff\xfe{"}, UnavailableError),
+        ({"text": "null"}, UnavailableError),
+        ({"payload": {"result": 5, "success": True}}, UnavailableError),
+        ({"payload": {"result": [{"id": 5}], "success": True}}, UnavailableError),
+        ({"text": "<html>Sign in</html>", "content_type": "text/html"}, UnavailableError),
+        ({"status": 302, "headers": {"Location": "https://elsewhere.test"}}, StorageError),
+        ({"status": 404, "text": "<html>Not found</html>"}, AuthenticationError),
+        ({"status": 530, "text": "error code: 1016"}, UnavailableError),
+        ({"status": 418, "payload": {"errors": "none of yours"}}, StorageError),
+        (
+            {"payload": {"result": None, "success": False, "errors": [{"code": 10001}]}},
+            UnavailableError,
+        ),
+        (
+            {"status": 400, "payload": {"success": False, "errors": [{"code": 10048}]}},
+            RateLimitedError,
+        ),
+    ],
+    ids=str,
+)
+async def test_odd_answers_are_errors(
+    answers: Answers, unopened: RestKV, answer: dict[str, Any], error: type[StorageError]
+) -> None:
+    answers("/namespaces?page=1&per_page=100", **answer)
+    with pytest.raises(error) as caught:
+        await unopened.open()
+    assert "secret-token" not in f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
+
+
+async def test_what_is_not_http_is_an_error_without_the_token(answers: Answers) -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.test ready\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        kv = RestKV("account", "secret-token", base_url=f"http://127.0.0.1:{port}")
+        with pytest.raises(UnavailableError) as caught:
+            await kv.open()
+        await kv.close()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "secret-token" not in f"{error}{error!r}"
+        error = error.__cause__ or error.__context__
+
+
+class TestOneAnswer:
+    @pytest.fixture
+    async def kv(self, answers: Answers, unopened: RestKV) -> RestKV:
+        answers("/namespaces?page=1&per_page=100", payload=GOOD)
+        await unopened.open()
+        return unopened
+
+    async def test_keys_left_out_of_a_bulk_get_are_asked_for(
+        self, kv: RestKV, answers: Answers
+    ) -> None:
+        found = {"a": {"value": "1", "metadata": {"w": "5"}}, "gone": None}
+        answers("/1/bulk/get", payload={"result": {"values": found}})
+        answers("/1/values/42", text="value of 42")
+        answers("/1/metadata/42", payload={"result": {"w": "6"}})
+        answers("/1/values/none", status=404, payload={"errors": [{"code": 10009}]})
+        values = await kv.get("n", ["a", "gone", "42", "none"])
+        assert {key: (found.value, found.metadata) for key, found in values.items()} == {
+            "a": (b"1", '{"w": "5"}'),
+            "42": (b"value of 42", '{"w": "6"}'),
+        }
+
+    async def test_an_empty_page_is_not_the_end(self, kv: RestKV, answers: Answers) -> None:
+        url = "/1/keys?prefix=p&limit=10"
+        answers(url, payload={"result": [], "result_info": {"cursor": "more"}})
+        answers(f"{url}&cursor=more", payload={"result": [{"name": "pa"}], "result_info": {}})
+        first = await kv.keys("n", "p", limit=5)
+        assert (first.entries, first.cursor) == ([], "more")
+        second = await kv.keys("n", "p", cursor=first.cursor, limit=5)
+        assert ([entry.key for entry in second.entries], second.cursor) == (["pa"], None)
+
+    async def test_a_write_without_a_result_has_succeeded(
+        self, kv: RestKV, answers: Answers
+    ) -> None:
+        answers("/1/bulk/delete", payload={"result": None, "success": True})
+        await kv.write("n", [], ["a"])
+
+    async def test_a_closed_store_says_so(self, kv: RestKV) -> None:
+        await kv.close()
+        await kv.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            await kv.get("n", ["a"])
+
+
+@pytest.mark.parametrize("base_url", ["api.cloudflare.com", "", "/client/v4", "https://"])
+def test_a_base_url_that_is_none_is_refused(base_url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="base_url"):
+        RestKV("account", "token", base_url=base_url)
