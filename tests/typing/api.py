@@ -47,7 +47,7 @@ async def messages(storage: Storage) -> None:
     include = [Include("m1", previous=2, next=1)]
     assert_type(await storage.get_messages("t1", last=20, include=include), list[Message])
     assert_type(await storage.get_messages_paginated("t1"), Page[Message])
-    assert_type(storage.iter_messages("t1"), AsyncIterator[Message])
+    assert_type(storage.iter_messages("t1"), AsyncGenerator[Message, None])
     assert_type(await storage.get_messages_by_id("t1", ["m1"]), list[Message])
     updated = await storage.update_messages("t1", [MessageUpdate("m1", content="Hi")])
     assert_type(updated, list[Message])
