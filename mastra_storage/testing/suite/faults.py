@@ -269,7 +269,11 @@ class FaultTests(Base):
             expected = [batch, *written[2:]]
             found = await until(
                 lambda: self.everything(storage),
-                lambda found: found[1:] == expected,
+                lambda found: (
+                    found[1:] == expected
+                    and found[0] is not None
+                    and found[0].updated_at > thread.updated_at
+                ),
                 self.settling(storage.backend),
             )
             assert found[1:] == expected
