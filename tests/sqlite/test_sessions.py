@@ -34,8 +34,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "agent.db"
 
 
+_OURS = ("mastra-storage-reader", "mastra-storage-writer")
+
+
 def threads_of_ours() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("mastra-storage")]
+    return [t.name for t in threading.enumerate() if t.name.startswith(_OURS)]
 
 
 async def save(storage: Storage, title: str) -> None:
