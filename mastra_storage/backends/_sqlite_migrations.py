@@ -34,6 +34,17 @@ def check(connection: sqlite3.Connection) -> bool:
 
     Raises `UnsupportedError` for a file that is newer, or that is somebody else's.
     """
+    if connection.in_transaction:
+        return _check(connection)
+    # All of it from one snapshot: another process may be making the tables right now.
+    connection.execute("BEGIN")
+    try:
+        return _check(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _check(connection: sqlite3.Connection) -> bool:
     version = _version(connection)
     if version > len(MIGRATIONS):
         raise UnsupportedError(
