@@ -2,6 +2,7 @@
 #
 #   make demo                      with python3
 #   make demo BACKEND=cloudflare   on Workers KV on this machine; needs Node.js and npm
+#   make demo BACKEND=convex       on Convex functions on this machine; needs the same
 #   make test PYTHON=python3.13    with another interpreter; each has its own environment
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sqlite demo-cloudflare test test-all bench lint clean
+.PHONY: help demo demo-sqlite demo-cloudflare demo-convex test test-all bench lint clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.13]"
@@ -33,6 +34,12 @@ demo-cloudflare: $(VENV)/demo-cloudflare.stamp
 	  sh -c '$(BIN)/mastra-storage demo "cloudflare://$$CLOUDFLARE_ACCOUNT_ID"'
 	@printf '\nThat was Workers KV on this machine; its data is gone. docs/cloudflare.md says how to\n'
 	@printf 'run the same on an account: mastra-storage demo cloudflare://ACCOUNT_ID\n'
+
+demo-convex: $(VENV)/demo-convex.stamp
+	@$(BIN)/python plugins/convex/tests/convex_server.py \
+	  sh -c '$(BIN)/mastra-storage demo "convex+$$CONVEX_URL"'
+	@printf '\nThat were the Convex functions on this machine; their data is gone. docs/convex.md says\n'
+	@printf 'how to run the same in Convex: mastra-storage demo convex://HOST\n'
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 	@$(BIN)/python -m pytest
@@ -71,6 +78,10 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/demo-cloudflare.stamp: plugins/cloudflare/pyproject.toml $(VENV)/demo.stamp
 	@$(BIN)/python -m pip install -qq --editable ./plugins/cloudflare
+	@touch $@
+
+$(VENV)/demo-convex.stamp: plugins/convex/pyproject.toml $(VENV)/demo.stamp
+	@$(BIN)/python -m pip install -qq --editable ./plugins/convex
 	@touch $@
 
 # Dependency groups need a newer pip than some Pythons bring along.
