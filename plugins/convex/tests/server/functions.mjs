@@ -1,0 +1,78 @@
+// Convex functions as modules that run here: bundled from a directory, or as they were pushed.
+
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { pathToFileURL } from "node:url";
+
+import { build } from "esbuild";
+
+const SOURCE = /(?<!\.d|\.config|\.test)\.(ts|tsx|js|jsx|mjs)$/;
+
+let home;
+
+/** A fresh directory for modules; all of them are gone when this process is. */
+function directoryForModules() {
+  if (!home) {
+    home = mkdtempSync(join(tmpdir(), "convex-server-"));
+    process.on("exit", () => rmSync(home, { recursive: true, force: true }));
+    writeFileSync(join(home, "package.json"), '{"type": "module"}');
+  }
+  return mkdtempSync(join(home, "modules-"));
+}
+
+function entryPoints(directory) {
+  return readdirSync(directory, { recursive: true })
+    .filter((path) => SOURCE.test(path) && !/(^|[\\/])(_generated|node_modules)[\\/]/.test(path))
+    .map((path) => join(directory, path));
+}
+
+/** The functions of a directory, bundled as `npx convex deploy` does: `[{path, source}]`. */
+export async function bundle(directory) {
+  const { outputFiles } = await build({
+    entryPoints: entryPoints(directory),
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "browser",
+    target: "esnext",
+    conditions: ["convex", "module"],
+    nodePaths: [join(import.meta.dirname, "node_modules")],
+    outbase: directory,
+    outdir: directory,
+    chunkNames: "_deps/[hash]",
+    write: false,
+    logLevel: "silent",
+  });
+  return outputFiles.map(({ path, text }) => ({ path: relative(directory, path), source: text }));
+}
+
+/** Loads modules: `{modules: Map of name → exports, schema}`. */
+export async function load(sources) {
+  const directory = directoryForModules();
+  for (const { path, source } of sources) {
+    const file = join(directory, path);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, source);
+  }
+  const modules = new Map();
+  let schema = null;
+  for (const { path } of sources) {
+    if (path.startsWith("_deps/")) continue;
+    const exports = await import(pathToFileURL(join(directory, path)));
+    const name = path.replace(/\.[^.]+$/, "");
+    if (name === "schema") schema = exports.default;
+    modules.set(name, exports);
+  }
+  return { modules, schema, directory };
+}
+
+export const NO_FUNCTIONS = { modules: new Map(), schema: null, directory: "/" };
+
+export const KINDS = { query: "isQuery", mutation: "isMutation", action: "isAction" };
+
+/** The kind of an exported Convex function, or undefined for anything else. */
+export function kindOf(exported) {
+  if (typeof exported !== "function" || !exported.exportArgs) return undefined;
+  return Object.keys(KINDS).find((kind) => exported[KINDS[kind]]);
+}
