@@ -1,0 +1,218 @@
+"""Writes that wait become one mutation.
+
+While a mutation is under way, those that come in wait and go out together in the next, each
+with an outcome of its own: saves to one thread would otherwise conflict on its row. So load
+makes mutations larger, and an idle store pays one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Sequence
+from copy import copy
+
+from mastra_storage import (
+    Op,
+    PartialWriteError,
+    Put,
+    StorageError,
+    TooLargeError,
+    Touch,
+    UnsupportedError,
+)
+from mastra_storage_convex._answers import DEPLOY, TransactionTooLargeError
+from mastra_storage_convex.client import Client
+from mastra_storage_convex.ops import BusyError, EncodedOp, encoded, failure_of, subject
+from mastra_storage_convex.wire import Outcome, Outcomes
+
+MAX_OPS = 2_000
+"""How many ops one mutation takes."""
+
+# How many bytes of merged calls one mutation takes, of a call that goes alone, and of each part
+# of a call that is too large for that.
+_MERGED_BYTES = 4 * 2**20
+_ALONE_BYTES = 15 * 2**20
+_PART_BYTES = 4 * 2**20
+# How long a write waits that found too many deletions under way, in seconds.
+_BUSY_PAUSE = 0.25
+# How many ops are encoded before others may run.
+_OPS_AT_ONCE = 500
+
+
+class Writer:
+    """The writes of a store: one mutation at a time, the next one gathering meanwhile."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: deque[_Call] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        """Carry out ops: all or none while they fit one transaction, else in parts, in order.
+
+        A caller that is cancelled leaves the others unharmed, and its ops done wholly or not.
+        """
+        found = []
+        for number, op in enumerate(ops, 1):
+            found.append(encoded(op))
+            if number % _OPS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        until = asyncio.get_running_loop().time() + self._client.settings.timeout
+        while True:
+            try:
+                await self._done(_Call(found))
+            except BusyError:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(_BUSY_PAUSE)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Wait for the writes that were begun."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    def _done(self, call: _Call) -> asyncio.Future[None]:
+        self._waiting.append(call)
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._run())
+        return call.done
+
+    async def _run(self) -> None:
+        try:
+            while calls := self._take():
+                await self._send(calls)
+        finally:
+            self._running = None
+
+    def _take(self) -> list[_Call]:
+        """The calls of the next mutation: those that wait, as far as they fit."""
+        taken: list[_Call] = []
+        ops = size = 0
+        while self._waiting:
+            call = self._waiting[0]
+            if not call.done.done():  # nor cancelled, while it waited
+                ops, size = ops + len(call.ops), size + call.size
+                if taken and (ops > MAX_OPS or size > _MERGED_BYTES):
+                    break
+                taken.append(call)
+            self._waiting.popleft()
+        return taken
+
+    async def _send(self, calls: list[_Call]) -> None:
+        """Carry out calls, and tell those who wait what became of them."""
+        if len(calls) == 1 and (len(calls[0].ops) > MAX_OPS or calls[0].size > _ALONE_BYTES):
+            await self._send_parts(calls[0])
+            return
+        [found] = await asyncio.gather(
+            self._mutate([call.ops for call in calls]), return_exceptions=True
+        )
+        if not isinstance(found, BaseException):
+            for call, outcome in zip(calls, found, strict=True):
+                call.settle(failure_of(outcome, call.ops))
+        elif len(calls) > 1 and _may_be_of_one(found):
+            half = len(calls) // 2
+            await self._send(calls[:half])
+            await self._send(calls[half:])
+        elif len(calls) == 1 and isinstance(found, TransactionTooLargeError):
+            await self._send_parts(calls[0])
+        else:
+            for call in calls:
+                call.settle(found)
+
+    async def _send_parts(self, call: _Call) -> None:
+        """Carry out a call that is more than a transaction may be, one part after the other."""
+        parts = deque(_parts(call.ops))
+        begun = False
+        while parts:
+            part = parts.popleft()
+            [found] = await asyncio.gather(self._mutate([part]), return_exceptions=True)
+            if isinstance(found, TransactionTooLargeError) and len(part) > 1:
+                half = len(part) // 2
+                parts.extendleft((part[half:], part[:half]))
+                continue
+            failure = found if isinstance(found, BaseException) else failure_of(found[0], part)
+            if failure is not None:
+                failed = [op for ops in (part, *parts) for op in ops]
+                call.settle(_partial(call, failed, failure) if begun else failure)
+                return
+            begun = True
+        call.settle(None)
+
+    async def _mutate(self, calls: Sequence[Sequence[EncodedOp]]) -> list[Outcome]:
+        """One mutation; an outcome for each call."""
+        json = b",".join([b'{"ops":[%b]}' % b",".join([op.json for op in ops]) for ops in calls])
+        token = b""
+        if any(op.needs_token for ops in calls for op in ops):
+            token = b',"token":"%b"' % os.urandom(16).hex().encode()
+
+        def arguments(again: bool) -> bytes:
+            return b'{"calls":[%b],"again":%b%b}' % (json, b"true" if again else b"false", token)
+
+        found: Outcomes = await self._client.mutate("system:write", arguments, Outcomes)
+        if len(found.outcomes) != len(calls):
+            raise UnsupportedError(f"system:write gives outcomes of other calls; {DEPLOY}")
+        return found.outcomes
+
+
+class _Call:
+    """A call of `write`, until it is done."""
+
+    def __init__(self, ops: list[EncodedOp]) -> None:
+        self.ops = ops
+        self.size = sum(len(op.json) for op in ops)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, failure: BaseException | None) -> None:
+        """Let the caller go on, if it still waits, or have an error of its own."""
+        if self.done.done():
+            return
+        if failure is None:
+            self.done.set_result(None)
+        elif isinstance(failure, asyncio.CancelledError):
+            self.done.cancel()
+        else:
+            own = copy(failure) if isinstance(failure, StorageError) else failure
+            if own is not failure:
+                own.__cause__ = failure
+            self.done.set_exception(own)
+
+
+def _may_be_of_one(failure: BaseException) -> bool:
+    """Whether a mutation may have failed by one of its calls, which shall not fail the others."""
+    return type(failure) is StorageError or isinstance(failure, TooLargeError)
+
+
+def _parts(ops: Sequence[EncodedOp]) -> list[list[EncodedOp]]:
+    """Ops in parts that a mutation takes, in their order.
+
+    Touches come first, so that one that cannot be fails before anything happened; those of rows
+    that are put by the same call keep their place.
+    """
+    put = {subject(op.op) for op in ops if isinstance(op.op, Put)}
+    ordered = sorted(ops, key=lambda op: not isinstance(op.op, Touch) or subject(op.op) in put)
+    parts: list[list[EncodedOp]] = [[]]
+    size = 0
+    for op in ordered:
+        size += len(op.json)
+        if parts[-1] and (len(parts[-1]) == MAX_OPS or size > _PART_BYTES):
+            parts.append([])
+            size = len(op.json)
+        parts[-1].append(op)
+    return parts
+
+
+def _partial(call: _Call, failed: Sequence[EncodedOp], failure: BaseException) -> BaseException:
+    """The error of a call of which a part was stored."""
+    if not isinstance(failure, StorageError):
+        return failure
+    error = PartialWriteError(
+        f"this write is too large for one transaction of Convex, and {len(failed)} of its "
+        f"{len(call.ops)} changes were not stored ({failure.message}); try again",
+        failed=[subject(op.op) for op in failed],
+    )
+    error.__cause__ = failure
+    return error

@@ -1,0 +1,305 @@
+"""How rows lie in Convex: typed tables for the six of the contract, `documents` for all others.
+
+A core table has one column for each member of its record, named as in the record's JSON, so
+that it can be read in Convex's dashboard and by one's own functions. Free-form members are
+kept as JSON text: JavaScript cannot keep numbers as they are given, nor Convex members named
+`$ref`. `extra` is JSON text too, with what columns cannot hold; it is there only when needed.
+
+The rows of all other tables are in `documents`, their values byte for byte. What a table is
+listed by becomes a `group` of the document, for which there are indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from operator import attrgetter, itemgetter
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from mastra_storage import TABLES, InvalidRecordError, Key, Row, Table
+from mastra_storage_convex.wire import Place, place_of
+
+CONVEX_NAMES = {name: name for name in TABLES} | {"workflow_snapshot": "workflowRuns"}
+"""The names of the core tables in Convex, by their names here."""
+
+SLOTS = 8
+"""How many listings of an adapter's table have indexes."""
+
+_WHOLE = "$value"
+_NULL = Raw(b"null")
+
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+_valid = msgspec.json.Decoder(Raw).decode
+_encode = msgspec.json.encode
+
+
+class Column(Struct, frozen=True):
+    """A column of a core table and the member of the record that it keeps.
+
+    `default` is what it holds when the member is something that it cannot hold; `part` is the
+    member's place in the key, if it has one there, and `field` its name as an indexed field.
+    """
+
+    name: str
+    is_json: bool
+    nullable: bool
+    default: str | None
+    starts: bytes = b""
+    part: int | None = None
+    field: str | None = None
+
+
+class CoreLayout:
+    """How a table with a record lies in a table of its own."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.module = CONVEX_NAMES[table.name]
+        self.columns = _columns(table)
+        self.names = {column.field: column.name for column in self.columns if column.field}
+        """The columns of indexed fields, by the names of the fields."""
+        columns = [(column.name, _column_type(column)) for column in self.columns]
+        self.document: type[Struct] = msgspec.defstruct(
+            f"{self.module}Document",
+            [*columns, ("row", Place), ("extra", str | UnsetType, UNSET)],
+            gc=False,
+        )
+        """What a document decodes to."""
+        self._value = msgspec.defstruct(
+            f"{self.module}Value", [(column.name, Any) for column in self.columns], gc=False
+        )
+        texts = [column.name for column in self.columns if not column.is_json]
+        jsons = [column.name for column in self.columns if column.is_json]
+        names = [column.name for column in self.columns]
+        self._texts, self._jsons = attrgetter(*texts), _getter(jsons)
+        self._arranged = itemgetter(*[[*texts, *jsons].index(name) for name in names])
+        parts = {column.part: column.name for column in self.columns}
+        self._key = _getter([parts[n] for n in range(len(table.key))])
+
+    def key(self, key: Key) -> Key:
+        """A key, or the first parts of one, as the functions take it."""
+        return key
+
+    def write(self, row: Row) -> dict[str, Any]:
+        """The document that keeps a row, ready for JSON."""
+        members = _members_of(row)
+        whole = _WHOLE in members or not all(column.name in members for column in self.columns)
+        if whole:  # what is free-form is then in `extra` alone
+            members = {c.name: members[c.name] for c in self.columns if c.name in members}
+            members |= {c.name: _NULL for c in self.columns if c.is_json}
+        document: dict[str, Any] = {}
+        for column in self.columns:
+            held, kept = _held(column, members.get(column.name, _NULL), row)
+            document[column.name] = held
+            if kept:
+                members.pop(column.name, None)
+        document["row"] = place_of(row)
+        if whole:
+            members = {_WHOLE: Raw(row.value)}
+        if members:
+            document["extra"] = _encode(members).decode()
+        return document
+
+    def read(self, documents: Iterable[Any]) -> list[Row]:
+        """The rows that documents keep."""
+        table, key, fields, value = self.table, self._key, self.names.items(), self._value
+        texts, jsons, arranged = self._texts, self._jsons, self._arranged
+        return [
+            Row(
+                table,
+                key(document),
+                _encode(value(*arranged((*texts(document), *map(_raw, jsons(document))))))
+                if document.extra is UNSET
+                else self._joined(document),
+                int(place.order),
+                int(place.seq),
+                {name: text for name, column in fields if (text := getattr(document, column))},
+                int(place.updated),
+                None if place.touched is UNSET else int(place.touched),
+                place.version,
+                None if place.expires_at is UNSET else int(place.expires_at),
+            )
+            for document in documents
+            for place in (document.row,)
+        ]
+
+    def _joined(self, document: Any) -> bytes:
+        """The value of a document of which the columns hold only a part."""
+        extra = _members(document.extra)
+        if _WHOLE in extra:
+            return bytes(extra[_WHOLE])
+        columns = (*self._texts(document), *map(_raw, self._jsons(document)))
+        value = _encode(self._value(*self._arranged(columns)))
+        return _encode(_members(value) | extra)
+
+
+class _Document(Struct, gc=False):
+    """A document of `documents` as it is read."""
+
+    table: str
+    key: Key
+    value: str
+    fields: dict[str, str]
+    row: Place
+
+
+class DocumentLayout:
+    """How any other table lies in `documents`."""
+
+    module = "documents"
+    document: type[Struct] = _Document
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        slots: tuple[int | str, ...] = (*table.ordered, *table.fields)
+        self.slots = slots[:SLOTS]
+        """What the groups of a document stand for: lengths of key prefixes, indexed fields."""
+
+    def key(self, key: Key) -> Key:
+        """A key, or the first parts of one, as ops take it."""
+        return (self.table.name, *key)
+
+    def write(self, row: Row) -> dict[str, Any]:
+        """The document that keeps a row, ready for JSON."""
+        try:
+            value = row.value.decode()
+        except UnicodeDecodeError as exc:
+            raise _not_text(row, "UTF-8") from exc
+        document = {
+            "table": self.table.name,
+            "key": row.key,
+            "value": value,
+            "fields": row.fields,
+            "row": place_of(row),
+        }
+        for number, slot in enumerate(self.slots):
+            if isinstance(slot, int):
+                document[f"group{number}"] = row.key[:slot]
+            elif text := row.fields.get(slot):
+                document[f"group{number}"] = (text,)
+        return document
+
+    def read(self, documents: Iterable[Any]) -> list[Row]:
+        """The rows that documents keep."""
+        table = self.table
+        return [
+            Row(
+                table,
+                document.key,
+                document.value.encode(),
+                int(place.order),
+                int(place.seq),
+                document.fields,
+                int(place.updated),
+                None if place.touched is UNSET else int(place.touched),
+                place.version,
+                None if place.expires_at is UNSET else int(place.expires_at),
+            )
+            for document in documents
+            for place in (document.row,)
+        ]
+
+
+Layout = CoreLayout | DocumentLayout
+
+
+@lru_cache(maxsize=256)
+def layout_of(table: Table) -> Layout:
+    """How a table lies in Convex."""
+    return CoreLayout(table) if TABLES.get(table.name) == table else DocumentLayout(table)
+
+
+def read(table: Table, documents: Iterable[Any]) -> list[Row]:
+    """The rows of `table` that documents keep, decoded as `layout_of(table).document`."""
+    return layout_of(table).read(documents)
+
+
+def _members_of(row: Row) -> dict[str, Raw]:
+    """The members of a row's value; none when it is JSON but no object."""
+    try:
+        _valid(row.value)
+        return _members(row.value)
+    except msgspec.ValidationError:
+        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise _not_text(row, "JSON") from exc
+
+
+def _columns(table: Table) -> list[Column]:
+    """The columns of a table, from the types of its record's members."""
+    assert table.record is not None  # noqa: S101 - the tables of the contract have one
+    found = []
+    for member in msgspec.structs.fields(table.record):
+        kind, nullable = _plain(member.type)
+        is_json = kind in (Any, dict, list)
+        empty = {dict: "{}", list: "[]"}.get(kind, "")
+        found.append(
+            Column(
+                name=member.encode_name,
+                is_json=is_json,
+                nullable=nullable,
+                default=None if nullable else empty,
+                starts=(empty[:1] if is_json else '"').encode(),
+                part=table.key.index(member.name) if member.name in table.key else None,
+                field=member.name if member.name in table.fields else None,
+            )
+        )
+    return found
+
+
+def _plain(kind: Any) -> tuple[Any, bool]:
+    """What a member's type is without what is said about it, and whether it may be null."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, UnionType):
+        [kind] = [part for part in get_args(kind) if part is not NoneType]
+        return kind, True
+    return get_origin(kind) or kind, kind is Any
+
+
+def _column_type(column: Column) -> Any:
+    """What a column decodes to: text that is only handed on stays as it is in the JSON."""
+    if column.is_json or column.part is not None or column.field is not None:
+        return str | None if column.nullable else str
+    return Raw
+
+
+def _held(column: Column, raw: Raw, row: Row) -> tuple[Any, bool]:
+    """What a column holds of a member, and whether that is all there is to the member."""
+    json = bytes(raw)
+    fits = json.startswith(column.starts) or (column.nullable and json == b"null")
+    if column.part is None and column.field is None:
+        if not fits:
+            return column.default, False
+        if not column.is_json:
+            return raw, True
+        return (None if column.nullable and json == b"null" else json.decode()), True
+    # Keys and indexed fields are those of the row, whatever the record says.
+    given = row.key[column.part] if column.part is not None else row.fields.get(str(column.field))
+    said = None if not fits or json == b"null" else _text(json)
+    if given or column.part is not None:
+        return given, fits and said == given
+    return (said, True) if fits and not said else (column.default, False)
+
+
+def _raw(json: str | None) -> Raw:
+    return _NULL if json is None else Raw(json)
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What gives the attributes of these names, also when it is one."""
+    if len(names) == 1:
+        get = attrgetter(names[0])
+        return lambda document: (get(document),)
+    return cast(Callable[[Any], tuple[Any, ...]], attrgetter(*names))
+
+
+def _not_text(row: Row, kind: str) -> InvalidRecordError:
+    return InvalidRecordError(
+        f"the value of row {row.key!r} of table {row.table.name!r} is no {kind}"
+    )

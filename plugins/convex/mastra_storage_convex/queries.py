@@ -1,0 +1,161 @@
+"""What finds rows: queries as arguments of `M:list` and `M:count`, walked to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from mastra_storage import Key, Query, Result, Row, Table, UnsupportedError, select
+from mastra_storage_convex._answers import DEPLOY
+from mastra_storage_convex.client import Client
+from mastra_storage_convex.layout import CoreLayout, DocumentLayout, layout_of
+from mastra_storage_convex.wire import Counted, Documents, Found, int64, wire_position
+
+MAX_LIMIT = 4_096
+"""How many rows one `M:list` gives at most."""
+
+# How many keys one `M:get` takes.
+_MAX_KEYS = 1_000
+
+# Larger numbers of rows are not exact in JavaScript, and there are none.
+_MAX_SKIP = 2**53
+
+
+class Finder:
+    """Finds rows, by as many calls as that takes."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        """The rows with these keys, in the order asked; `None` for one that is not there."""
+        layout = layout_of(table)
+        which = {} if isinstance(layout, CoreLayout) else {"table": table.name}
+        documents: list[Any] = []
+        while len(documents) < len(keys):
+            wanted = keys[len(documents) : len(documents) + _MAX_KEYS]
+            path = f"{layout.module}:get"
+            kind = Found[layout.document]  # type: ignore[name-defined]
+            found = await self._client.query(path, which | {"keys": wanted}, kind)
+            if not 0 < len(found.rows) <= len(wanted):
+                raise UnsupportedError(f"{path} gives other rows than were asked for; {DEPLOY}")
+            documents += found.rows
+        rows = iter(layout.read([document for document in documents if document is not None]))
+        return [None if document is None else next(rows) for document in documents]
+
+    async def query(self, query: Query) -> Result:
+        """The rows that match, all up to the limit."""
+        if sorts_here(query):
+            everything = structs.replace(
+                query, order_by="any", descending=False, after=None, offset=0, limit=None
+            )
+            return select((await self._list(everything)).rows, query)
+        if not query.count:
+            return await self._list(query)
+        try:
+            async with asyncio.TaskGroup() as group:
+                listing = group.create_task(self._list(query))
+                counting = group.create_task(self._count(query))
+        except BaseExceptionGroup as failed:
+            error = failed.exceptions[0]
+            raise error from error.__cause__  # the group is left out, its cause is not
+        return structs.replace(listing.result(), total=counting.result())
+
+    async def _list(self, query: Query) -> Result:
+        rows: list[Row] = []
+        step = query
+        while step.limit is None or step.limit > 0:
+            path, arguments = list_arguments(step)
+            found = await self._client.query(path, arguments, list_answer(query.table))
+            rows += layout_of(query.table).read(found.rows)
+            if found.next is None:
+                return Result(rows=rows)
+            step = structs.replace(
+                step,
+                after=found.next.position(),
+                offset=max(step.offset - int(found.skipped), 0),
+                limit=None if query.limit is None else query.limit - len(rows),
+            )
+        return Result(rows=rows, cursor=query.position(rows[-1]) if rows else None)
+
+    async def _count(self, query: Query) -> int:
+        path, arguments = f"{layout_of(query.table).module}:count", filter_arguments(query)
+        count = 0
+        while True:
+            found: Counted = await self._client.query(path, arguments, Counted)
+            count += int(found.count)
+            if found.next is None:
+                return count
+            arguments["after"] = found.next
+
+
+def list_arguments(query: Query) -> tuple[str, dict[str, Any]]:
+    """The path and the arguments, ready for JSON, of the `M:list` that begins to answer `query`.
+
+    Its answer is a `list_answer(query.table)`. It gives up to 4,096 rows, and may give fewer and
+    a place to continue from. Where `sorts_here(query)`, they come in the order of their keys.
+    """
+    layout = layout_of(query.table)
+    limit = MAX_LIMIT if query.limit is None else min(query.limit, MAX_LIMIT)
+    arguments = filter_arguments(query) | {
+        "orderBy": "any" if sorts_here(query) else query.order_by,
+        "descending": query.descending,
+        "skip": min(query.offset, _MAX_SKIP),
+        "limit": limit,
+    }
+    if query.after is not None:
+        arguments["after"] = wire_position(query.after)
+    return f"{layout.module}:list", arguments
+
+
+def filter_arguments(query: Query) -> dict[str, Any]:
+    """Which rows, as `M:list` and `M:count` take it."""
+    layout = layout_of(query.table)
+    arguments: dict[str, Any] = {"prefix": query.prefix}
+    if query.since is not None:
+        arguments["since"] = int64(query.since)
+    if query.until is not None:
+        arguments["until"] = int64(query.until)
+    if isinstance(layout, CoreLayout):
+        return arguments | {layout.names[name]: values for name, values in query.fields.items()}
+    arguments |= {"table": query.table.name, "fields": query.fields}
+    slot = _slot(layout, query)
+    if slot is not None:
+        arguments["slot"] = slot
+    return arguments
+
+
+def list_answer(table: Any) -> Any:
+    """The type to decode what `M:list` gives for a table."""
+    return Documents[layout_of(table).document]  # type: ignore[misc]
+
+
+def sorts_here(query: Query) -> bool:
+    """Whether no index has the order of `query`, so that all that match are read and sorted."""
+    if query.order_by == "any":
+        return False
+    layout = layout_of(query.table)
+    if isinstance(layout, CoreLayout):
+        return query.order_by == "recent" and not query.table.recent
+    return _slot(layout, query) is None
+
+
+def _slot(layout: DocumentLayout, query: Query) -> Mapping[str, Any] | None:
+    """The group of documents of an adapter's table that an index lists in order."""
+    if query.order_by == "any":
+        return None
+    if query.prefix:
+        return _group(layout, len(query.prefix), query.prefix)
+    for name, values in query.fields.items():
+        if len(values) == 1 and values[0] and name in layout.slots:
+            return _group(layout, name, values)
+    return _group(layout, 0, ())
+
+
+def _group(layout: DocumentLayout, slot: int | str, group: Any) -> Mapping[str, Any] | None:
+    if slot not in layout.slots:
+        return None
+    return {"index": layout.slots.index(slot), "group": group}
