@@ -26,7 +26,7 @@ from mastra_storage_convex.queries import Finder
 from mastra_storage_convex.wire import TableNames
 
 if TYPE_CHECKING:
-    from mastra_storage_convex.watching import Watcher
+    from mastra_storage_convex.watching import Watches
 
 _SCHEMES = {"convex": "https", "convex+http": "http"}
 
@@ -53,7 +53,7 @@ class ConvexBackend(Backend):
         self._client = Client(settings)
         self._finder = Finder(self._client)
         self._writer = Writer(self._client)
-        self._watcher: Watcher | None = None
+        self._watches: Watches | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -75,8 +75,8 @@ class ConvexBackend(Backend):
 
     async def close(self) -> None:
         try:
-            if self._watcher is not None:
-                await self._watcher.close()
+            if self._watches is not None:
+                await self._watches.close()
             await self._writer.close()
         finally:
             await self._client.close()
@@ -105,10 +105,10 @@ class ConvexBackend(Backend):
                 return list(dict.fromkeys(names))
             arguments = {"after": found.next}
 
-    def _watching(self) -> Watcher:
+    def _watching(self) -> Watches:
         # Imported late: most stores are never watched.
-        from mastra_storage_convex.watching import Watcher
+        from mastra_storage_convex.watching import Watches
 
-        if self._watcher is None:
-            self._watcher = Watcher(self._settings)
-        return self._watcher
+        if self._watches is None:
+            self._watches = Watches(self._settings, self._client.check)
+        return self._watches

@@ -61,7 +61,7 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Get ready, and see whether the functions are there that this version needs.
+        """Get ready, and see whether the functions that this version needs are there.
 
         Raises `UnsupportedError` when they are not, `AuthenticationError` for a key that is not
         of this deployment, `UnavailableError` when it cannot be reached.
@@ -72,6 +72,10 @@ class Client:
             headers={"Authorization": f"Convex {self.settings.key}"},
             timeout=aiohttp.ClientTimeout(total=None),  # calls have their own
         )
+        await self.check()
+
+    async def check(self) -> None:
+        """See whether key and functions are what they must be; raises as `open` does."""
         found: Version = await self.query("system:version", {}, Version)
         if found.protocol != PROTOCOL:
             older = "older" if found.protocol < PROTOCOL else "newer"
