@@ -96,7 +96,7 @@ export class Database {
       try {
         if (op === "1.0/queryStreamNext") return this.nextOfQuery(JSON.parse(args).queryId);
         if (op === "1.0/schedule") return this.schedule(JSON.parse(args));
-        if (op === "1.0/get") this.read({ id: JSON.parse(args).id });
+        if (op === "1.0/get") this.readOne(JSON.parse(args).id);
         return await asyncSyscall(op, args);
       } catch (error) {
         throw this.checked(error);
@@ -198,7 +198,7 @@ export class Database {
     const fields = fieldPathsToSortBy.includes("_id") ? fieldPathsToSortBy : [...fieldPathsToSortBy, "_id"];
     const index = this.table(name).index(fields);
     const walk = new Walk(index, { ...boundsOf(source), descending: order === "desc" }, this.staged(name));
-    this.read({ table: name, range: walk.range });
+    this.read(name, walk.range);
     for (let document = walk.next(); document; document = walk.next()) yield document;
   }
 
@@ -219,8 +219,13 @@ export class Database {
     }
   }
 
-  read(what) {
-    calls.getStore()?.reads?.push(what);
+  read(table, range) {
+    calls.getStore()?.reads?.push({ table, range });
+  }
+
+  readOne(id) {
+    const [low, table] = [keyOf(id), tableOf(id)];
+    this.read(table, { index: this.table(table).index(["_id"]), low, high: low + LAST });
   }
 
   track(document) {

@@ -27,6 +27,11 @@ function checked(value, what) {
   return size;
 }
 
+/** A timestamp in nanoseconds, later than those of a server that ran here before. */
+function now() {
+  return BigInt(Date.now()) * 1_000_000n;
+}
+
 function title(kind) {
   return kind[0].toUpperCase() + kind.slice(1);
 }
@@ -63,7 +68,7 @@ export class Deployment {
     }
     const committed = (changes, ts) => this.committed(changes, ts);
     const database = await Database.open({ schema, modules: wrapped, committed, defect: this.defect });
-    database.adopt({ documents, ...(this.database?.state ?? { nextId: 0, lastTs: 0n }) });
+    database.adopt({ documents, ...(this.database?.state ?? { nextId: 0, lastTs: now() }) });
     Object.assign(this, { functions, database });
     this.schedule.restart();
     this.committed(null, database.state.lastTs);
@@ -134,11 +139,11 @@ export class Deployment {
 
   /**
    * Runs a function: `{value}` or `{error, data}`, with logLines, usage (documents and bytes read and
-   * written) and ts (of a commit). With `watch`, also `reads`: what of the documents it depends on.
-   * Arguments are JSON in Convex's encoding, or values already with `decoded`.
+   * written) and ts (of a commit). Into the array `reads` goes what of the documents it depends on,
+   * as it reads. Arguments are JSON in Convex's encoding, or values already with `decoded`.
    */
-  async call(kind, path, args, { admin = false, watch = false, decoded = false } = {}) {
-    const call = { logLines: [], usage: {}, reads: watch ? [] : undefined, ts: undefined };
+  async call(kind, path, args, { admin = false, reads, decoded = false } = {}) {
+    const call = { logLines: [], usage: {}, reads, ts: undefined };
     try {
       const found = this.find(kind, path, admin);
       const value = decoded ? args : this.decode(path, args);

@@ -19,6 +19,7 @@ import { loadDocuments, saveDocuments } from "./data.mjs";
 import { Deployment } from "./deployment.mjs";
 import { Faults, refusal } from "./faults.mjs";
 import { NO_FUNCTIONS, bundle, load } from "./functions.mjs";
+import { Sync } from "./sync.mjs";
 
 const LONGEST_LOG = 10_000;
 const LARGEST_BODY = 64 * 1024 * 1024;
@@ -26,7 +27,8 @@ const SHIPPED = resolve(import.meta.dirname, "../../mastra_storage_convex/functi
 const VERSION = "convex-server-for-tests";
 const DEFAULTS = {
   delayMs: 0, idleMs: 60_000, recordBodies: false, faults: [], seed: 1, redact: false,
-  refuseKeys: false, holdScheduled: false, clockAheadMs: 0,
+  refuseKeys: false, refuseSockets: false, silenceSockets: false, pingMs: 15_000,
+  holdScheduled: false, clockAheadMs: 0,
 };
 
 const { values: options } = parseArgs({
@@ -60,10 +62,11 @@ deployment.schedule.onRun = (name, call) => {
   const entry = record("scheduled", name);
   account(entry, call);
 };
+const sync = new Sync(deployment, keys, { settings: () => settings, faultOf, record, account, defect });
 if (options.data && existsSync(options.data)) await loadDocuments(deployment, options.data);
 
 /** Takes the settings named; with `reset`, all others go back to what they were at the start. */
-async function control({ reset = false, clear = false, settle = false, functions, ...changes }) {
+async function control({ reset = false, clear = false, settle = false, dropSockets = false, functions, ...changes }) {
   for (const name of Object.keys(changes)) {
     if (!(name in DEFAULTS)) throw new Error(`no such setting: ${name}`);
   }
@@ -84,6 +87,7 @@ async function control({ reset = false, clear = false, settle = false, functions
   }
   deployment.schedule.held = settings.holdScheduled;
   deployment.schedule.arm();
+  if (dropSockets) sync.drop();
   while (settle && deployment.schedule.busy) await sleep(2);
 }
 
@@ -92,7 +96,8 @@ function state() {
   const documents = {};
   for (const [name, table] of deployment.database.tables) documents[name] = table.documents.size;
   const next = Number.isFinite(schedule.next) ? schedule.next : null;
-  return { settings, counts, functions: deployed, documents, scheduled: { pending: schedule.pending.size, next } };
+  const scheduled = { pending: schedule.pending.size, next };
+  return { settings, counts, functions: deployed, documents, scheduled, sockets: sync.sessions.size };
 }
 
 async function answerControl(request, response) {
@@ -113,6 +118,13 @@ function record(kind, path) {
   log.push(entry);
   if (log.length > LONGEST_LOG) log.shift();
   return entry;
+}
+
+/** The fault that a recorded call meets. */
+function faultOf(entry) {
+  const fault = faults.next(entry.label);
+  entry.fault = fault?.kind;
+  return fault;
 }
 
 function account(entry, { usage, error }) {
@@ -150,8 +162,8 @@ async function answerCall(request, response, kind) {
   if (body.length > LARGEST_BODY) throw new Refusal(413, "RequestTooLarge", "The request body is too large.");
   const call = parseCall(body.toString());
   const entry = record(kind, call.path);
-  const fault = faults.next(entry.label);
-  Object.assign(entry, { fault: fault?.kind, bytesIn: body.length });
+  const fault = faultOf(entry);
+  entry.bytesIn = body.length;
   if (settings.recordBodies) entry.body = body.toString();
   const delayMs = settings.delayMs + (fault?.kind === "delay" ? fault.ms : 0);
   if (delayMs > 0) await sleep(delayMs);
@@ -192,6 +204,8 @@ const server = http.createServer((request, response) => {
     return defect(error);
   });
 });
+
+server.on("upgrade", (request, socket, head) => sync.upgrade(request, socket, head).catch(defect));
 
 function stop() {
   if (options.data) saveDocuments(deployment, options.data);
