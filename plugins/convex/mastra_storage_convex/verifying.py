@@ -1,0 +1,171 @@
+"""Whether a deployment has what this version needs, and what to do where it has not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from mastra_storage import (
+    AuthenticationError,
+    RateLimitedError,
+    StorageError,
+    UnavailableError,
+    url_options,
+)
+from mastra_storage_convex.client import Client, Settings
+from mastra_storage_convex.layout import CONVEX_NAMES
+from mastra_storage_convex.options import settings_of
+from mastra_storage_convex.sync import Call, SyncClient
+from mastra_storage_convex.wire import Found, Outcomes, TableNames, Version
+
+__all__ = ["Check", "State", "checks_of", "settings_for"]
+
+_NAMES = ("server", "key", "functions", "modules", "tables", "live")
+
+_MODULES = (*CONVEX_NAMES.values(), "documents")
+
+_SCHEMES = {"convex": "https", "convex+http": "http"}
+
+_SECONDS = 10.0
+
+_NO_TABLES = (
+    "the schema of the deployment may lack our tables: `mastra-storage-convex init` says how to "
+    "add them to a schema of your own; then deploy, or see `npx convex logs`"
+)
+
+
+class State(Enum):
+    """How a check ended; it is not done when one that it builds on has failed."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_DONE = "not done"
+
+
+class Check(Struct, omit_defaults=True):
+    """One thing that a deployment must have.
+
+    `found` says what was found, `todo` what to do about it when that is not enough.
+    """
+
+    name: str
+    state: State
+    found: str
+    todo: str = ""
+
+
+def settings_for(url: str | None, key: str | None) -> Settings:
+    """Where a deployment is, by a URL of this plugin or its address, and with which key.
+
+    What is not given comes from the environment. Raises `InvalidArgumentError`.
+    """
+    parts = urlsplit(url or "")
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None:
+        return settings_of(url, key, timeout=_SECONDS)
+    given = {} if key is None else {"deploy_key": key}
+    options = url_options(url or "", given, allowed=("deploy_key", "timeout"))
+    address = f"{scheme}://{parts.netloc}{parts.path}" if parts.netloc else None
+    return settings_of(address, options.get("deploy_key"), timeout=options.get("timeout", _SECONDS))
+
+
+async def checks_of(settings: Settings) -> list[Check]:
+    """What a deployment has of what this version needs, in the order it builds on each other.
+
+    Nothing is written. What cannot be checked, as something before it failed, is `NOT_DONE`.
+    """
+    client = Client(settings)
+    try:
+        checks = [check async for check in _checks(client)]
+    finally:
+        await client.close()
+    left = _NAMES[len(checks) :]
+    return [*checks, *(Check(name, State.NOT_DONE, "needs what is above") for name in left)]
+
+
+async def _checks(client: Client) -> AsyncIterator[Check]:
+    """The checks up to the first that failed."""
+    try:
+        await client.open()
+    except (UnavailableError, RateLimitedError) as exc:
+        yield _failed("server", exc)
+        return
+    except AuthenticationError as exc:
+        yield _answers(client)
+        yield _failed("key", exc)
+        return
+    except StorageError as exc:
+        yield _answers(client)
+        yield Check("key", State.OK, "accepted")
+        yield _failed("functions", exc)
+        return
+    yield _answers(client)
+    yield Check("key", State.OK, "accepted")
+    steps = (_version, _modules, _tables, _live)
+    for name, ask in zip(_NAMES[2:], steps, strict=True):
+        yield (check := await _asked(name, ask, client))
+        if check.state is State.FAILED:
+            return
+
+
+def _answers(client: Client) -> Check:
+    return Check("server", State.OK, f"{client.settings.url} answers")
+
+
+async def _asked(name: str, ask: Callable[[Client], Awaitable[str]], client: Client) -> Check:
+    try:
+        return Check(name, State.OK, await ask(client))
+    except StorageError as exc:
+        return _failed(name, exc)
+
+
+def _failed(name: str, error: StorageError) -> Check:
+    found, _, todo = error.message.partition("; ")
+    if name == "tables":
+        todo = _NO_TABLES
+    return Check(name, State.FAILED, found, todo)
+
+
+async def _version(client: Client) -> str:
+    found: Version = await client.query("system:version", {}, Version)
+    return f"of version {found.version}, protocol {found.protocol:g}"
+
+
+async def _modules(client: Client) -> str:
+    for module in _MODULES:
+        of_whom = {"table": ""} if module == "documents" else {}
+        await client.query(f"{module}:get", {"keys": [], **of_whom}, Found[Any])
+    nothing = msgspec.json.encode({"calls": [], "again": False})
+    await client.mutate("system:write", lambda _: nothing, Outcomes)
+    return f"{', '.join(_MODULES)}, system answer"
+
+
+async def _tables(client: Client) -> str:
+    found: TableNames = await client.query("system:tables", {}, TableNames)
+    names = [*found.core, *found.documents]
+    return f"rows in {', '.join(names)}" if names else "no row in any yet"
+
+
+async def _live(client: Client) -> str:
+    settings = client.settings
+    sync: SyncClient[bytes] = SyncClient(
+        settings.url, settings.key, check=client.check, build=lambda text, _: text
+    )
+    call = Call("system:version", "{}")
+    try:
+        async with asyncio.timeout(settings.timeout), sync.feed() as feed:
+            while feed.answer(call) is None:
+                await feed.wait()
+    except TimeoutError as exc:
+        raise UnavailableError(
+            f"the WebSocket gave no answer ({sync.trouble}); watch_… need it: let proxies pass it"
+        ) from exc
+    finally:
+        await sync.close()
+    return "its WebSocket answers"
