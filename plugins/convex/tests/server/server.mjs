@@ -19,6 +19,7 @@ import { loadDocuments, saveDocuments } from "./data.mjs";
 import { Deployment } from "./deployment.mjs";
 import { Faults, refusal } from "./faults.mjs";
 import { NO_FUNCTIONS, bundle, load } from "./functions.mjs";
+import { Pushes } from "./push.mjs";
 import { Sync } from "./sync.mjs";
 
 const LONGEST_LOG = 10_000;
@@ -62,6 +63,10 @@ deployment.schedule.onRun = (name, call) => {
   const entry = record("scheduled", name);
   account(entry, call);
 };
+const pushes = new Pushes(deployment, keys, async (functions) => {
+  await deployment.deploy(functions);
+  deployed = "pushed";
+});
 const sync = new Sync(deployment, keys, { settings: () => settings, faultOf, record, account, defect });
 if (options.data && existsSync(options.data)) await loadDocuments(deployment, options.data);
 
@@ -187,10 +192,13 @@ async function run(kind, { path, args, format }, request, entry) {
 
 async function answerApi(request, response) {
   const [path] = request.url.split("?", 1);
+  const { method } = request;
   const kind = /^\/api\/(query|mutation|action)$/.exec(path)?.[1];
-  if (request.method === "GET" && path === "/version") return response.end(VERSION);
-  if (kind && request.method === "POST") return answerCall(request, response, kind);
-  throw new Refusal(404, "NotFound", `no route for ${request.method} ${path}`);
+  if (method === "GET" && path === "/version") return response.end(VERSION);
+  if (kind && method === "POST") return answerCall(request, response, kind);
+  const answer = await pushes.answer(path, request, await readBody(request));
+  if (!answer) throw new Refusal(404, "NotFound", `no route for ${method} ${path}`);
+  return send(response, answer);
 }
 
 const server = http.createServer((request, response) => {
