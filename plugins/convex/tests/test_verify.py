@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -219,8 +218,9 @@ async def test_wrong_usage_is_one_line(
 async def test_an_interrupt_is_one_line(convex: ConvexServer) -> None:
     await convex.control(faults=[{"kind": "slow", "ms": 30_000, "times": 10}])
     process = command("verify", convex.url, env=key_of(convex))
-    deadline = time.monotonic() + 30
-    while not await convex.counts() and time.monotonic() < deadline:
+    for _ in range(600):
+        if await convex.counts():
+            break
         await asyncio.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.to_thread(process.communicate, timeout=30)
