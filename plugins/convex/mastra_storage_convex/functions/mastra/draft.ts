@@ -1,0 +1,271 @@
+/**
+ * The rows that a mutation has to do with: as they are stored, and what becomes of them.
+ *
+ * Rows are read once, changed in memory, and written once at the end. Each call works on a
+ * `Layer` of its own, which is kept when the call succeeds and forgotten when it does not.
+ */
+import type { MutationCtx } from "./builders";
+import { ACTIVE_PURGES, DOCUMENT_BYTES, MiB, sizeOf } from "./limits";
+import { nextGeneration, scheduleSweep, startPurge } from "./purging";
+import { find, prefixSpan, scan } from "./scanning";
+import { keyOf, shapes, startsWith } from "./shapes";
+import type { Key, RowTable, Stored, StoredRow, Wire } from "./shapes";
+import { isVisible, Purges } from "./visibility";
+
+const RANGES = 4_050;
+const BYTES = 15.5 * MiB;
+const LOADED_BYTES = 7 * MiB;
+const DROPPED_DOCUMENTS = 1_000;
+const DROPPED_BYTES = 4 * MiB;
+
+/** A row by table and key. */
+export interface Place {
+  readonly table: RowTable;
+  readonly key: Key;
+}
+
+/** All rows of a table under a prefix. */
+export interface Area {
+  readonly table: RowTable;
+  readonly prefix: Key;
+}
+
+/** What becomes of a row: the document it will be, or null. */
+interface Change extends Place {
+  readonly document: Wire | null;
+  /** Whether only `row` differs from what is stored. */
+  readonly isTouch: boolean;
+}
+
+interface Found extends Place {
+  /** What is in the table, there or hidden. */
+  readonly document: Stored | null;
+  readonly isVisible: boolean;
+}
+
+/** A call cannot happen, or not in this transaction. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: "conflict" | "missing" | "busy" | "large",
+    readonly place: Place,
+  ) {
+    super(status);
+  }
+}
+
+/** What one call makes of the rows. */
+export class Layer {
+  readonly changes = new Map<string, Change>();
+  readonly dropped: Area[] = [];
+
+  constructor(private readonly draft: Draft) {}
+
+  /** The row as this call finds it. */
+  read(place: Place): Wire | null {
+    const name = nameOf(place);
+    const change = this.changes.get(name);
+    if (change) return change.document;
+    return this.dropped.some((area) => covers(area, place)) ? null : this.draft.read(place);
+  }
+
+  put(place: Place, document: Wire): void {
+    if (sizeOf(document) > DOCUMENT_BYTES) throw new Refusal("large", place);
+    this.changes.set(nameOf(place), { ...place, document, isTouch: false });
+  }
+
+  touch(place: Place, document: Wire): void {
+    const before = this.changes.get(nameOf(place)) ?? this.draft.changes.get(nameOf(place));
+    const isTouch = before?.isTouch ?? true;
+    this.changes.set(nameOf(place), { ...place, document, isTouch });
+  }
+
+  delete(place: Place): void {
+    this.changes.set(nameOf(place), { ...place, document: null, isTouch: false });
+  }
+
+  /** Delete all rows of an area: one by one when they are few, else by a purge. */
+  async drop(area: Area): Promise<void> {
+    for (const change of [...this.draft.changes.values(), ...this.changes.values()]) {
+      if (covers(area, change)) this.delete(change);
+    }
+    const stored = await this.draft.below(area);
+    if (stored) {
+      for (const place of stored) this.delete(place);
+    } else {
+      const already = await this.draft.purgesOf(area.table);
+      const begun = [...this.draft.dropped, ...this.dropped].filter(
+        ({ table }) => table === area.table,
+      );
+      if (already.active.length + begun.length >= ACTIVE_PURGES) {
+        throw new Refusal("busy", { table: area.table, key: area.prefix });
+      }
+      this.dropped.push(area);
+    }
+  }
+}
+
+export class Draft {
+  readonly changes = new Map<string, Change>();
+  readonly dropped: Area[] = [];
+  private readonly found = new Map<string, Found>();
+  private readonly purges = new Map<RowTable, Purges>();
+  private ranges = 0;
+  private bytesRead = 0;
+  private bytesWritten = 0;
+  private droppable = DROPPED_DOCUMENTS;
+
+  constructor(private readonly ctx: MutationCtx) {}
+
+  /** Read rows, those of a first part of the places: as many as leave room to change them. */
+  async load(places: Place[]): Promise<void> {
+    const wanted = [...new Map(places.map((place) => [nameOf(place), place])).values()];
+    while (wanted.length > 0 && this.bytesRead < LOADED_BYTES && this.ranges < RANGES) {
+      const together = Math.floor((BYTES - this.bytesRead) / MiB); // each may be of 1 MiB
+      await Promise.all(wanted.splice(0, together).map((place) => this.loadOne(place)));
+    }
+  }
+
+  private async loadOne(place: Place): Promise<void> {
+    const purges = await this.purgesOf(place.table);
+    const shape = shapes[place.table];
+    this.ranges += 1;
+    this.keep(place, await find(this.ctx.db, shape, place.key), purges);
+  }
+
+  private keep(place: Place, document: Stored | null, purges: Purges): void {
+    this.bytesRead += document ? sizeOf(document) : 0;
+    this.found.set(nameOf(place), {
+      ...place,
+      document,
+      isVisible: document !== null && isVisible(shapes[place.table], document, purges),
+    });
+  }
+
+  isLoaded(place: Place): boolean {
+    return this.found.has(nameOf(place));
+  }
+
+  /** The row as it was before this mutation. */
+  stored(place: Place): Wire | null {
+    const found = this.found.get(nameOf(place));
+    return found?.isVisible ? found.document : null;
+  }
+
+  /** The row as the calls so far have left it. */
+  read(place: Place): Wire | null {
+    const change = this.changes.get(nameOf(place));
+    if (change) return change.document;
+    return this.dropped.some((area) => covers(area, place)) ? null : this.stored(place);
+  }
+
+  async purgesOf(table: RowTable): Promise<Purges> {
+    let purges = this.purges.get(table);
+    if (!purges) {
+      purges = await Purges.of(this.ctx.db, table);
+      this.ranges += 1;
+      this.purges.set(table, purges);
+    }
+    return purges;
+  }
+
+  /** The places of all stored rows of an area; null when they are too many to delete at once. */
+  async below(area: Area): Promise<Place[] | null> {
+    const room = Math.min(DROPPED_BYTES, (BYTES - this.bytesRead) / 2 - MiB);
+    const purges = await this.purgesOf(area.table);
+    const shape = shapes[area.table];
+    const places: Place[] = [];
+    const until = this.bytesRead + room;
+    if (room <= 0 || this.droppable <= 0) return null;
+    this.ranges += 1;
+    for await (const document of scan(this.ctx.db, prefixSpan(shape, area.prefix))) {
+      const place = { table: area.table, key: keyOf(shape, document) };
+      this.droppable -= 1;
+      this.keep(place, document, purges);
+      if (this.droppable <= 0 || this.bytesRead > until) return null;
+      places.push(place);
+    }
+    return places;
+  }
+
+  /** Keep what a call did. False when there is no room left for it in this transaction. */
+  accept(layer: Layer): boolean {
+    let [ranges, read, written] = [this.ranges, this.bytesRead, this.bytesWritten];
+    for (const [name, { document }] of layer.changes) {
+      const stored = this.found.get(name)?.document;
+      ranges += stored ? 1 : 0;
+      read += stored ? sizeOf(stored) : 0;
+      written += document ? sizeOf(document) : 0;
+    }
+    if (ranges > RANGES || read > BYTES || written > BYTES) return false;
+    [this.ranges, this.bytesRead, this.bytesWritten] = [ranges, read, written];
+    for (const [name, change] of layer.changes) this.changes.set(name, change);
+    this.dropped.push(...layer.dropped);
+    return true;
+  }
+
+  /** Write all of it. */
+  async flush(): Promise<void> {
+    const generations = await this.startPurges();
+    let expiresAt: bigint | undefined;
+    for (const [name, change] of this.changes) {
+      const generation = generations.get(change.table) ??
+        (await this.purgesOf(change.table)).generation;
+      await this.store(change, this.found.get(name)?.document ?? null, generation);
+      const end = change.isTouch ? undefined : change.document?.row.expiresAt;
+      if (end !== undefined && (expiresAt === undefined || end > expiresAt)) expiresAt = end;
+    }
+    if (expiresAt !== undefined) await scheduleSweep(this.ctx, expiresAt);
+  }
+
+  /** The generation of each table in which purges begin. */
+  private async startPurges(): Promise<Map<RowTable, number>> {
+    const begun = new Map<RowTable, number>();
+    if (this.dropped.length === 0) return begun;
+    const generation = await nextGeneration(this.ctx);
+    for (const { table, prefix } of this.dropped) {
+      await startPurge(this.ctx, table, prefix, generation);
+      begun.set(table, generation);
+    }
+    return begun;
+  }
+
+  private async store(
+    { table, document, isTouch }: Change,
+    stored: Stored | null,
+    generation: number | undefined,
+  ): Promise<void> {
+    const db = this.ctx.db as unknown as AnyWriter;
+    if (!document) {
+      if (stored) await db.delete(table, stored._id);
+    } else if (stored && isTouch) {
+      await db.patch(table, stored._id, { row: rowOf(document, stored.row.generation) });
+    } else {
+      const columns = { ...document, row: rowOf(document, generation) };
+      if (stored) await db.replace(table, stored._id, columns);
+      else await db.insert(table, columns);
+    }
+  }
+}
+
+/** The database as it writes documents of any table; their validators are checked when it does. */
+interface AnyWriter {
+  insert(table: RowTable, document: Wire): Promise<Stored["_id"]>;
+  patch(table: RowTable, id: Stored["_id"], change: { row: StoredRow }): Promise<void>;
+  replace(table: RowTable, id: Stored["_id"], document: Wire): Promise<void>;
+  delete(table: RowTable, id: Stored["_id"]): Promise<void>;
+}
+
+function rowOf({ row }: Wire, generation: number | undefined): StoredRow {
+  const { touched, updated } = row;
+  const recent = touched !== undefined && touched > updated ? touched : updated;
+  const stored = { ...row, recent };
+  return generation === undefined ? stored : { ...stored, generation };
+}
+
+function nameOf({ table, key }: Place): string {
+  return JSON.stringify([table, ...key]);
+}
+
+function covers(area: Area, place: Place): boolean {
+  return area.table === place.table && startsWith(place.key, area.prefix);
+}

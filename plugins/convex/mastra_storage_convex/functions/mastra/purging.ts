@@ -1,0 +1,101 @@
+/**
+ * Deleting many rows: what a prefix covers is gone at once, and deleted in steps behind it.
+ *
+ * A purge has a generation, greater than those of all purges before it. It covers the rows under
+ * its prefix that have a smaller one or none; a row that is put while purges are under way gets
+ * the greatest of theirs, and so is not covered.
+ */
+import { makeFunctionReference } from "convex/server";
+import type { GenericId } from "convex/values";
+import type { MutationCtx } from "./builders";
+import { Budget } from "./limits";
+import { prefixSpan, scan } from "./scanning";
+import { keyOf, shapes, type Key, type RowTable, type Shape } from "./shapes";
+import { now } from "./visibility";
+
+const purge = makeFunctionReference<
+  "mutation",
+  { purge: GenericId<"purges">; after?: string[] }
+>("system:purge");
+const sweep = makeFunctionReference<"mutation", Record<string, never>>("system:sweep");
+
+/** Scheduling reaches a few years ahead; what expires later is hidden then, and kept. */
+const FAR_MILLISECONDS = 4 * 365 * 24 * 3600 * 1000;
+const EARLIEST = -(2n ** 63n);
+
+/** Number the purges that begin now; gives the generation of all of them. */
+export async function nextGeneration(ctx: MutationCtx): Promise<number> {
+  const counter = await ctx.db.query("generations").first();
+  if (!counter) {
+    await ctx.db.insert("generations", { last: 1 });
+    return 1;
+  }
+  await ctx.db.patch("generations", counter._id, { last: counter.last + 1 });
+  return counter.last + 1;
+}
+
+/** Hide the rows under a prefix, and have them deleted. */
+export async function startPurge(
+  ctx: MutationCtx,
+  table: RowTable,
+  prefix: Key,
+  generation: number,
+): Promise<void> {
+  const id = await ctx.db.insert("purges", { table, prefix: [...prefix], generation });
+  await ctx.scheduler.runAfter(0, purge, { purge: id });
+}
+
+/** Delete a part of what a purge covers, behind a key; have the rest deleted next. */
+export async function purgeStep(
+  ctx: MutationCtx,
+  id: GenericId<"purges">,
+  after?: Key,
+): Promise<void> {
+  const active = await ctx.db.get("purges", id);
+  if (!active) return;
+  const shape: Shape<unknown> = shapes[active.table as RowTable];
+  const budget = Budget.purge();
+  for await (const document of scan(ctx.db, prefixSpan(shape, active.prefix, after))) {
+    budget.spend(document);
+    if ((document.row.generation ?? 0) < active.generation) {
+      await ctx.db.delete(shape.table, document._id);
+    }
+    if (budget.exhausted) {
+      const reached = [...keyOf(shape, document)];
+      await ctx.scheduler.runAfter(0, purge, { purge: id, after: reached });
+      return;
+    }
+  }
+  await ctx.db.delete("purges", id);
+}
+
+/** Have the expired rows deleted when the last of those just put expires. */
+export async function scheduleSweep(ctx: MutationCtx, expiresAt: bigint): Promise<void> {
+  const due = Number(expiresAt / 1000n) + 1;
+  await ctx.scheduler.runAt(Math.min(due, Date.now() + FAR_MILLISECONDS), sweep, {});
+}
+
+/** Delete a part of the expired rows; have the rest deleted next. */
+export async function sweepStep(ctx: MutationCtx): Promise<void> {
+  const budget = Budget.purge();
+  const time = now();
+  for (const { table } of Object.values(shapes)) {
+    const expired = scan(ctx.db, {
+      table,
+      index: "by_expiry",
+      equal: [],
+      sort: ["row.expiresAt"],
+      low: { value: EARLIEST, inclusive: true },
+      high: { value: time, inclusive: true },
+      descending: false,
+    });
+    for await (const document of expired) {
+      budget.spend(document);
+      await ctx.db.delete(table, document._id);
+      if (budget.exhausted) {
+        await ctx.scheduler.runAfter(0, sweep, {});
+        return;
+      }
+    }
+  }
+}
