@@ -111,8 +111,13 @@ class Writer:
             self._mutate([call.ops for call in calls]), return_exceptions=True
         )
         if not isinstance(found, BaseException):
-            for call, outcome in zip(calls, found, strict=True):
-                call.settle(failure_of(outcome, call.ops))
+            for call, outcome in zip(calls, found, strict=False):
+                failure = failure_of(outcome, call.ops)
+                if isinstance(failure, TransactionTooLargeError):
+                    await self._send_parts(call)
+                else:
+                    call.settle(failure)
+            self._waiting.extendleft(reversed(calls[len(found) :]))
         elif len(calls) > 1 and _may_be_of_one(found):
             half = len(calls) // 2
             await self._send(calls[:half])
@@ -130,11 +135,11 @@ class Writer:
         while parts:
             part = parts.popleft()
             [found] = await asyncio.gather(self._mutate([part]), return_exceptions=True)
-            if isinstance(found, TransactionTooLargeError) and len(part) > 1:
+            failure = found if isinstance(found, BaseException) else failure_of(found[0], part)
+            if isinstance(failure, TransactionTooLargeError) and len(part) > 1:
                 half = len(part) // 2
                 parts.extendleft((part[half:], part[:half]))
                 continue
-            failure = found if isinstance(found, BaseException) else failure_of(found[0], part)
             if failure is not None:
                 failed = [op for ops in (part, *parts) for op in ops]
                 call.settle(_partial(call, failed, failure) if begun else failure)
@@ -143,7 +148,7 @@ class Writer:
         call.settle(None)
 
     async def _mutate(self, calls: Sequence[Sequence[EncodedOp]]) -> list[Outcome]:
-        """One mutation; an outcome for each call."""
+        """One mutation; outcomes of the first calls, as many as fitted, at least of one."""
         json = b",".join([b'{"ops":[%b]}' % b",".join([op.json for op in ops]) for ops in calls])
         token = b""
         if any(op.needs_token for ops in calls for op in ops):
@@ -153,7 +158,7 @@ class Writer:
             return b'{"calls":[%b],"again":%b%b}' % (json, b"true" if again else b"false", token)
 
         found: Outcomes = await self._client.mutate("system:write", arguments, Outcomes)
-        if len(found.outcomes) != len(calls):
+        if not 0 < len(found.outcomes) <= len(calls):
             raise UnsupportedError(f"system:write gives outcomes of other calls; {DEPLOY}")
         return found.outcomes
 

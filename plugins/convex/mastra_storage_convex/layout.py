@@ -156,9 +156,13 @@ class DocumentLayout:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        slots: tuple[int | str, ...] = (*table.ordered, *table.fields)
+        lengths = [length for length in table.ordered if length > 0]
+        slots: tuple[int | str, ...] = (*lengths, *table.fields)
         self.slots = slots[:SLOTS]
-        """What the groups of a document stand for: lengths of key prefixes, indexed fields."""
+        """What the groups of a document stand for: lengths of key prefixes, indexed fields.
+
+        The whole table in order needs no group.
+        """
 
     def key(self, key: Key) -> Key:
         """A key, or the first parts of one, as ops take it."""
@@ -222,10 +226,12 @@ def read(table: Table, documents: Iterable[Any]) -> list[Row]:
 def _members_of(row: Row) -> dict[str, Raw]:
     """The members of a row's value; none when it is JSON but no object."""
     try:
-        _valid(row.value)
-        return _members(row.value)
-    except msgspec.ValidationError:
-        return {}
+        text = row.value.decode()
+        try:
+            return _members(text)
+        except msgspec.ValidationError:
+            _valid(text)
+            return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _not_text(row, "JSON") from exc
 

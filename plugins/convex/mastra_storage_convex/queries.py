@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
 
-from mastra_storage import Key, Query, Result, Row, Table, UnsupportedError, select
+from mastra_storage import Key, Position, Query, Result, Row, Table, UnsupportedError, select
 from mastra_storage_convex._answers import DEPLOY
 from mastra_storage_convex.client import Client
 from mastra_storage_convex.layout import CoreLayout, DocumentLayout, layout_of
@@ -73,13 +73,26 @@ class Finder:
             rows += layout_of(query.table).read(found.rows)
             if found.next is None:
                 return Result(rows=rows)
-            step = structs.replace(
-                step,
-                after=found.next.position(),
-                offset=max(step.offset - int(found.skipped), 0),
-                limit=None if query.limit is None else query.limit - len(rows),
-            )
-        return Result(rows=rows, cursor=query.position(rows[-1]) if rows else None)
+            after = found.next.position()
+            left = None if query.limit is None else query.limit - len(rows)
+            if left == 0:
+                last = query.position(rows[-1])
+                return Result(
+                    rows=rows, cursor=last if await self._goes_on(step, after, last) else None
+                )
+            skip = max(step.offset - int(found.skipped), 0)
+            step = structs.replace(step, after=after, offset=skip, limit=left)
+        return Result(rows=rows)
+
+    async def _goes_on(self, query: Query, after: Position, last: Position) -> bool:
+        """Whether there is a row behind the last one that was given.
+
+        A walk that went on behind it, until it had read enough for one call, left that open.
+        """
+        if after == last:
+            return True
+        rest = structs.replace(query, after=after, offset=0, limit=1)
+        return bool((await self._list(rest)).rows)
 
     async def _count(self, query: Query) -> int:
         path, arguments = f"{layout_of(query.table).module}:count", filter_arguments(query)
@@ -135,16 +148,20 @@ def list_answer(table: Any) -> Any:
 
 def sorts_here(query: Query) -> bool:
     """Whether no index has the order of `query`, so that all that match are read and sorted."""
-    if query.order_by == "any":
-        return False
     layout = layout_of(query.table)
-    if isinstance(layout, CoreLayout):
-        return query.order_by == "recent" and not query.table.recent
-    return _slot(layout, query) is None
+    return (
+        isinstance(layout, DocumentLayout)
+        and query.order_by != "any"
+        and bool(query.prefix)
+        and len(query.prefix) not in layout.slots
+    )
 
 
-def _slot(layout: DocumentLayout, query: Query) -> Mapping[str, Any] | None:
-    """The group of documents of an adapter's table that an index lists in order."""
+def _slot(layout: DocumentLayout, query: Query) -> dict[str, Any] | None:
+    """The group of documents of an adapter's table that an index lists in order.
+
+    Without one the whole table is listed: in order, or by key from the prefix on.
+    """
     if query.order_by == "any":
         return None
     if query.prefix:
@@ -152,10 +169,10 @@ def _slot(layout: DocumentLayout, query: Query) -> Mapping[str, Any] | None:
     for name, values in query.fields.items():
         if len(values) == 1 and values[0] and name in layout.slots:
             return _group(layout, name, values)
-    return _group(layout, 0, ())
+    return None
 
 
-def _group(layout: DocumentLayout, slot: int | str, group: Any) -> Mapping[str, Any] | None:
+def _group(layout: DocumentLayout, slot: int | str, group: Key) -> dict[str, Any] | None:
     if slot not in layout.slots:
         return None
     return {"index": layout.slots.index(slot), "group": group}
