@@ -7,7 +7,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { convexTest } from "convex-test";
 import { convexToJson, getDocumentSize, jsonToConvex } from "convex/values";
 
-import { Table, Walk } from "./indexes.mjs";
+import { Table, Walk, boundsOf } from "./indexes.mjs";
 import { LAST, keyOf } from "./keys.mjs";
 import { checkDocument } from "./limits.mjs";
 import { compile } from "./validators.mjs";
@@ -33,28 +33,6 @@ async function internalsOf(test) {
 
 function tableOf(id) {
   return id.replace(/^\d+/, "");
-}
-
-function bound({ value }) {
-  const there = !(typeof value === "object" && value !== null && "$undefined" in value);
-  return keyOf(there ? jsonToConvex(value) : undefined);
-}
-
-/** The keys of an index range: from `low` up to, and without, `high`. */
-function boundsOf({ range = [] }) {
-  let prefix = "";
-  let [low, high] = [undefined, undefined];
-  for (const part of range) {
-    const key = prefix + bound(part);
-    switch (part.type) {
-      case "Eq": prefix = key; break;
-      case "Gt": low = key + LAST; break;
-      case "Gte": low = key; break;
-      case "Lt": high = key; break;
-      case "Lte": high = key + LAST; break;
-    }
-  }
-  return { low: low ?? prefix, high: high ?? prefix + LAST };
 }
 
 export class Database {

@@ -48,6 +48,7 @@ export class Deployment {
   functions = NO_FUNCTIONS;
   redact = false;
   listeners = new Set();
+  users = 0;
 
   /** `defect` is called with an error that no function made. */
   static async open(functions, defect) {
@@ -58,8 +59,31 @@ export class Deployment {
     return deployment;
   }
 
+  /**
+   * Runs something on the documents: never while other functions or documents are put in place,
+   * which would lose what it writes.
+   */
+  async using(action) {
+    while (this.switching) await this.switching;
+    this.users += 1;
+    try {
+      return await action();
+    } finally {
+      this.users -= 1;
+      if (this.users === 0) this.whenUnused?.();
+    }
+  }
+
   /** Takes other functions, over the same documents unless `documents` says otherwise. */
-  async deploy(functions, documents = this.database?.documents() ?? []) {
+  async deploy(functions, documents) {
+    while (this.switching) await this.switching;
+    const done = this.replace(functions, documents).finally(() => { this.switching = undefined; });
+    this.switching = done.catch(() => {});
+    await done;
+  }
+
+  async replace(functions, documents) {
+    if (this.users > 0) await new Promise((resolve) => { this.whenUnused = resolve; });
     const { schema, modules } = functions;
     const wrapped = { "./_generated/api.js": async () => ({}) };
     for (const [name, exports] of modules) {
@@ -68,7 +92,8 @@ export class Deployment {
     }
     const committed = (changes, ts) => this.committed(changes, ts);
     const database = await Database.open({ schema, modules: wrapped, committed, defect: this.defect });
-    database.adopt({ documents, ...(this.database?.state ?? { nextId: 0, lastTs: now() }) });
+    const state = this.database?.state ?? { nextId: 0, lastTs: now() };
+    database.adopt({ documents: documents ?? this.database?.documents() ?? [], ...state });
     Object.assign(this, { functions, database });
     this.schedule.restart();
     this.committed(null, database.state.lastTs);
@@ -142,7 +167,11 @@ export class Deployment {
    * written) and ts (of a commit). Into the array `reads` goes what of the documents it depends on,
    * as it reads. Arguments are JSON in Convex's encoding, or values already with `decoded`.
    */
-  async call(kind, path, args, { admin = false, reads, decoded = false } = {}) {
+  call(kind, path, args, options) {
+    return this.using(() => this.execute(kind, path, args, options));
+  }
+
+  async execute(kind, path, args, { admin = false, reads, decoded = false } = {}) {
     const call = { logLines: [], usage: {}, reads, ts: undefined };
     try {
       const found = this.find(kind, path, admin);

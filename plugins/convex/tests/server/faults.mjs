@@ -1,9 +1,12 @@
 // What goes wrong between a client and its functions: refusals, lost connections, broken answers.
 
-import { seeded } from "./random.mjs";
+import { jsonToConvex } from "convex/values";
 
-const KINDS = ["status", "error", "drop", "truncate", "malformed", "html", "slow", "delay"];
-const REPLACING = ["status", "error", "drop", "html"];
+import { seeded } from "./random.mjs";
+import { encode } from "./values.mjs";
+
+const KINDS = ["status", "error", "value", "drop", "truncate", "malformed", "html", "slow", "delay"];
+const REPLACING = ["status", "error", "value", "drop", "html"];
 const CODES = {
   400: ["BadJsonBody", "Failed to read the request body."],
   401: ["BadAdminKey", "The provided admin key was invalid for this instance"],
@@ -25,21 +28,22 @@ export function refusal(status, code = CODES[status]?.[0], message = CODES[statu
 /** One fault of a control request. */
 class Fault {
   /**
-   * kind          status, error, drop, truncate, malformed, html, slow or delay
+   * kind          status, error, value, drop, truncate, malformed, html, slow or delay
    * match         a regular expression for "mutation system:write" and the like
-   * when          status, error, drop and html: "before" the function ran (the default) or "after"
+   * when          status, error, value, drop and html: "before" the function ran (the default) or "after"
    * skip, times   lets that many calls pass, then meets that many (1, or all with a probability)
    * probability   meets a matching call with this probability
    * status        for kind status: 503, 429, 500, 401 …
    * code          the code in its body
    * message       the message in its body, or that of kind error
+   * value         for kind value: what the function seems to return, as JSON
    * retryAfter    the value of its retry-after header
    * ms            how long slow and delay take
    */
   constructor({ kind, match = "", when = "before", skip = 0, times, probability, ms = 100, ...rest }) {
     if (!KINDS.includes(kind)) throw new Error(`no such kind of fault: ${kind}`);
     if (!["before", "after"].includes(when)) throw new Error(`when is before or after, not ${when}`);
-    const known = ["status", "code", "message", "retryAfter"];
+    const known = ["status", "code", "message", "value", "retryAfter"];
     const unknown = Object.keys(rest).filter((name) => !known.includes(name));
     if (unknown.length) throw new Error(`a fault has no ${unknown}`);
     Object.assign(this, { kind, when, skip, probability, ms, ...rest });
@@ -71,6 +75,10 @@ class Fault {
     }
     if (this.kind === "error") {
       const body = JSON.stringify({ status: "error", errorMessage: message ?? "[Request ID: 0123456789abcdef] Server Error" });
+      return { status: 200, headers: { "content-type": "application/json" }, body };
+    }
+    if (this.kind === "value") {
+      const body = `{"status":"success","value":${encode(jsonToConvex(this.value ?? null))}}`;
       return { status: 200, headers: { "content-type": "application/json" }, body };
     }
     const answer = refusal(status, code, message);

@@ -1,6 +1,8 @@
 // Tables with sorted indexes: an index is built when it is first read, then kept up to date.
 
-import { LAST, documentKey } from "./keys.mjs";
+import { jsonToConvex } from "convex/values";
+
+import { LAST, documentKey, keyOf } from "./keys.mjs";
 
 const LARGE_CHANGE = 64; // from here on, sorting an index again is cheaper than inserting one by one
 
@@ -65,6 +67,28 @@ export class Table {
     }
     for (const index of this.indexes.values()) index.apply(changes);
   }
+}
+
+function bound({ value }) {
+  const there = !(typeof value === "object" && value !== null && "$undefined" in value);
+  return keyOf(there ? jsonToConvex(value) : undefined);
+}
+
+/** The keys of a query's index range: from `low` up to, and without, `high`. */
+export function boundsOf({ range = [] }) {
+  let prefix = "";
+  let [low, high] = [undefined, undefined];
+  for (const part of range) {
+    const key = prefix + bound(part);
+    switch (part.type) {
+      case "Eq": prefix = key; break;
+      case "Gt": low = key + LAST; break;
+      case "Gte": low = key; break;
+      case "Lt": high = key; break;
+      case "Lte": high = key + LAST; break;
+    }
+  }
+  return { low: low ?? prefix, high: high ?? prefix + LAST };
 }
 
 /**

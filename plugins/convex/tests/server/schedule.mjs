@@ -55,7 +55,7 @@ export class Schedule {
     for (const [id] of due) {
       this.pending.delete(id);
       this.running += 1;
-      this.run(id).catch(this.deployment.defect).finally(() => { this.running -= 1; });
+      this.deployment.using(() => this.run(id)).catch(this.deployment.defect).finally(() => { this.running -= 1; });
     }
     this.arm();
   }
@@ -64,17 +64,12 @@ export class Schedule {
     const { database } = this.deployment;
     const job = database.table(TABLE).documents.get(id);
     if (job?.state.kind !== "pending") return;
-    await this.mark(database, id, { kind: "inProgress" });
-    const call = await this.deployment.call("any", job.name, job.args[0], { admin: true, decoded: true });
+    const mark = (change) => database.write((fake) => fake.patch(TABLE, id, change));
+    await mark({ state: { kind: "inProgress" } });
+    const call = await this.deployment.execute("any", job.name, job.args[0], { admin: true, decoded: true });
     const kind = call.error === undefined ? "success" : "failed";
+    await mark({ state: { kind }, completedTime: Date.now() });
     this.onRun(job.name, call);
-    await this.mark(database, id, { kind }, { completedTime: Date.now() });
-  }
-
-  /** Nothing when the documents have been cleared or replaced meanwhile. */
-  async mark(database, id, state, more = {}) {
-    if (database !== this.deployment.database || !database.table(TABLE).documents.has(id)) return;
-    await database.write((fake) => fake.patch(TABLE, id, { state, ...more }));
   }
 
   /** Whether anything is due or running: tests wait until this is false. */
