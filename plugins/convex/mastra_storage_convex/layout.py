@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter, itemgetter
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from mastra_storage import TABLES, InvalidRecordError, Key, Row, Table
+from mastra_storage_convex.columns import column_type, columns_of, held, strict_decoder
 from mastra_storage_convex.wire import Place, place_of
 
 CONVEX_NAMES = {name: name for name in TABLES} | {"workflow_snapshot": "workflowRuns"}
@@ -33,25 +33,8 @@ _WHOLE = "$value"
 _NULL = Raw(b"null")
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
-_text = msgspec.json.Decoder(str).decode
 _valid = msgspec.json.Decoder(Raw).decode
 _encode = msgspec.json.encode
-
-
-class Column(Struct, frozen=True):
-    """A column of a core table and the member of the record that it keeps.
-
-    `default` is what it holds when the member is something that it cannot hold; `part` is the
-    member's place in the key, if it has one there, and `field` its name as an indexed field.
-    """
-
-    name: str
-    is_json: bool
-    nullable: bool
-    default: str | None
-    starts: bytes = b""
-    part: int | None = None
-    field: str | None = None
 
 
 class CoreLayout:
@@ -60,10 +43,10 @@ class CoreLayout:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.module = CONVEX_NAMES[table.name]
-        self.columns = _columns(table)
+        self.columns = columns_of(table)
         self.names = {column.field: column.name for column in self.columns if column.field}
         """The columns of indexed fields, by the names of the fields."""
-        columns = [(column.name, _column_type(column)) for column in self.columns]
+        columns = [(column.name, column_type(column)) for column in self.columns]
         self.document: type[Struct] = msgspec.defstruct(
             f"{self.module}Document",
             [*columns, ("row", Place), ("extra", str | UnsetType, UNSET)],
@@ -73,6 +56,10 @@ class CoreLayout:
         self._value = msgspec.defstruct(
             f"{self.module}Value", [(column.name, Any) for column in self.columns], gc=False
         )
+        self._record = strict_decoder(self.module, self.columns)
+        jsons_of = [column for column in self.columns if column.is_json]
+        starts = [(number, column.starts.decode()) for number, column in enumerate(jsons_of)]
+        self._containers = [(number, start) for number, start in starts if start]
         texts = [column.name for column in self.columns if not column.is_json]
         jsons = [column.name for column in self.columns if column.is_json]
         names = [column.name for column in self.columns]
@@ -85,8 +72,32 @@ class CoreLayout:
         """A key, or the first parts of one, as the functions take it."""
         return key
 
-    def write(self, row: Row) -> dict[str, Any]:
+    def write(self, row: Row) -> Any:
         """The document that keeps a row, ready for JSON."""
+        return self._regular(row) or self._odd(row)
+
+    def _regular(self, row: Row) -> Struct | None:
+        """The document of a row that the columns hold whole, as nearly all do."""
+        try:
+            record = self._record(row.value)
+            jsons = [str(raw, "utf-8") for raw in self._jsons(record)]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        fields = {
+            name: text for name, column in self.names.items() if (text := getattr(record, column))
+        }
+        if (
+            self._key(record) != row.key
+            or fields != row.fields
+            or not all(jsons[number][0] == start for number, start in self._containers)
+        ):
+            return None
+        texts = [None if json == "null" else json for json in jsons]
+        columns = self._arranged((*self._texts(record), *texts))
+        return self.document(*columns, place_of(row))
+
+    def _odd(self, row: Row) -> dict[str, Any]:
+        """The document of any other row, with what the columns do not hold in `extra`."""
         members = _members_of(row)
         whole = _WHOLE in members or not all(column.name in members for column in self.columns)
         if whole:  # what is free-form is then in `extra` alone
@@ -94,8 +105,7 @@ class CoreLayout:
             members |= {c.name: _NULL for c in self.columns if c.is_json}
         document: dict[str, Any] = {}
         for column in self.columns:
-            held, kept = _held(column, members.get(column.name, _NULL), row)
-            document[column.name] = held
+            document[column.name], kept = held(column, members.get(column.name, _NULL), row)
             if kept:
                 members.pop(column.name, None)
         document["row"] = place_of(row)
@@ -234,63 +244,6 @@ def _members_of(row: Row) -> dict[str, Raw]:
             return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise _not_text(row, "JSON") from exc
-
-
-def _columns(table: Table) -> list[Column]:
-    """The columns of a table, from the types of its record's members."""
-    assert table.record is not None  # noqa: S101 - the tables of the contract have one
-    found = []
-    for member in msgspec.structs.fields(table.record):
-        kind, nullable = _plain(member.type)
-        is_json = kind in (Any, dict, list)
-        empty = {dict: "{}", list: "[]"}.get(kind, "")
-        found.append(
-            Column(
-                name=member.encode_name,
-                is_json=is_json,
-                nullable=nullable,
-                default=None if nullable else empty,
-                starts=(empty[:1] if is_json else '"').encode(),
-                part=table.key.index(member.name) if member.name in table.key else None,
-                field=member.name if member.name in table.fields else None,
-            )
-        )
-    return found
-
-
-def _plain(kind: Any) -> tuple[Any, bool]:
-    """What a member's type is without what is said about it, and whether it may be null."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) in (Union, UnionType):
-        [kind] = [part for part in get_args(kind) if part is not NoneType]
-        return kind, True
-    return get_origin(kind) or kind, kind is Any
-
-
-def _column_type(column: Column) -> Any:
-    """What a column decodes to: text that is only handed on stays as it is in the JSON."""
-    if column.is_json or column.part is not None or column.field is not None:
-        return str | None if column.nullable else str
-    return Raw
-
-
-def _held(column: Column, raw: Raw, row: Row) -> tuple[Any, bool]:
-    """What a column holds of a member, and whether that is all there is to the member."""
-    json = bytes(raw)
-    fits = json.startswith(column.starts) or (column.nullable and json == b"null")
-    if column.part is None and column.field is None:
-        if not fits:
-            return column.default, False
-        if not column.is_json:
-            return raw, True
-        return (None if column.nullable and json == b"null" else json.decode()), True
-    # Keys and indexed fields are those of the row, whatever the record says.
-    given = row.key[column.part] if column.part is not None else row.fields.get(str(column.field))
-    said = None if not fits or json == b"null" else _text(json)
-    if given or column.part is not None:
-        return given, fits and said == given
-    return (said, True) if fits and not said else (column.default, False)
 
 
 def _raw(json: str | None) -> Raw:

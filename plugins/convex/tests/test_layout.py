@@ -65,6 +65,12 @@ def rows(draw: st.DrawFn, table: Table, value: st.SearchStrategy[bytes]) -> Row:
     )
 
 
+def written(row: Row) -> dict[str, Any]:
+    """The document of a row, as it goes to Convex."""
+    document = msgspec.json.encode(layout_of(row.table).write(row))
+    return msgspec.json.decode(document, type=dict[str, Any])
+
+
 def there_and_back(row: Row) -> Row:
     """The row as it comes back from Convex, which keeps the text of numbers in text only."""
     layout = layout_of(row.table)
@@ -118,7 +124,7 @@ class TestCore:
             id="m", thread_id="t", role="user", content=[1.0, 10**30], metadata={"$k": -0.0}
         )
         row = TABLES["messages"].row(message, seq=1, version="v")
-        document = msgspec.json.decode(msgspec.json.encode(layout_of(row.table).write(row)))
+        document = written(row)
         assert document.pop("row")["version"] == "v"
         assert document == {
             "id": "m",
@@ -135,7 +141,7 @@ class TestCore:
     def test_free_form_null_is_null(self) -> None:
         run = WorkflowRun(run_id="r", workflow_name="w", snapshot=None, error="null")
         row = TABLES["workflow_snapshot"].row(run, seq=1, version="v")
-        document = layout_of(row.table).write(row)
+        document = written(row)
         assert (document["snapshot"], document["error"]) == (None, '"null"')
         assert row.table.record_of(there_and_back(row)) == run
 
@@ -143,7 +149,7 @@ class TestCore:
         row = TABLES["threads"].row(Thread(id="t", resource_id="r"), seq=1, version="v")
         members = json.loads(row.value) | {"title": 5, "colour": {"hue": 1.0}}
         odd = structs.replace(row, value=msgspec.json.encode(members))
-        document = layout_of(row.table).write(odd)
+        document = written(odd)
         assert document["title"] == ""
         assert json.loads(document["extra"]) == {"title": 5, "colour": {"hue": 1.0}}
         assert json.loads(there_and_back(odd).value) == members
@@ -152,7 +158,7 @@ class TestCore:
         thread = Thread(id="t", resource_id="r")
         row = TABLES["threads"].row(thread, seq=1, version="v")
         other = structs.replace(row, key=("other",), fields={"resource_id": "another"})
-        document = layout_of(row.table).write(other)
+        document = written(other)
         assert (document["id"], document["resourceId"]) == ("other", "another")
         found = there_and_back(other)
         assert (found.key, found.fields) == (("other",), {"resource_id": "another"})
@@ -165,8 +171,7 @@ class TestCore:
         members = json.loads(row.value)
         del members["role"]
         odd = structs.replace(row, value=msgspec.json.encode(members))
-        document = msgspec.json.encode(layout_of(row.table).write(odd))
-        assert document.count(b"x" * 1000) == 1
+        assert str(written(odd)).count("x" * 1000) == 1
         assert there_and_back(odd).value == odd.value
 
     def test_what_is_not_json_is_refused(self) -> None:
@@ -186,17 +191,17 @@ class TestDocuments:
 
     def test_listings_are_groups(self) -> None:
         row = Row(OWN, ("b", "i"), b"{}", 1, 2, {"color": "red"}, 1)
-        document = layout_of(OWN).write(row)
+        document = written(row)
         groups = {name: value for name, value in document.items() if name.startswith("group")}
-        assert groups == {"group0": ("b",), "group1": ("red",)}
-        assert document["key"] == ("b", "i")
+        assert groups == {"group0": ["b"], "group1": ["red"]}
+        assert document["key"] == ["b", "i"]
         assert layout_of(OWN).key(("b",)) == ("own", "b")
 
     def test_there_are_so_many_groups_at_most(self) -> None:
         fields = tuple(f"f{number}" for number in range(12))
         table = structs.replace(OWN, fields=fields)
         row = Row(table, ("b", "i"), b"{}", 1, 2, dict.fromkeys(fields, "x"), 1)
-        document = layout_of(table).write(row)
+        document = written(row)
         assert sum(name.startswith("group") for name in document) == SLOTS
         assert there_and_back(row) == row
 
