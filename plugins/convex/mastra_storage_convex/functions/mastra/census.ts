@@ -5,15 +5,16 @@ import { prefixSpan, scan } from "./scanning";
 import { documents, shapes, type Key, type Shape } from "./shapes";
 import { isVisible, Purges } from "./visibility";
 
-const NAMES = 200;
+const STEPS = 500;
 
 /** The tables of records with a row in them. */
 export async function coreTables(ctx: QueryCtx): Promise<string[]> {
   const names: string[] = [];
+  const budget = Budget.census();
   for (const shape of Object.values(shapes)) {
-    if (shape !== documents && (await holdsRows(ctx, shape, [], Budget.census()))) {
-      names.push(shape.table);
-    }
+    if (shape === documents) continue;
+    const purges = await Purges.of(ctx.db, shape.table);
+    if (await holdsRows(ctx, shape, [], purges, budget)) names.push(shape.table);
   }
   return names;
 }
@@ -24,12 +25,17 @@ export async function adapterTables(
   after?: string,
 ): Promise<{ names: string[]; next: string | null }> {
   const names: string[] = [];
-  const budget = Budget.page();
-  for (let name = await nextName(ctx, after); name !== null; name = await nextName(ctx, name)) {
-    if (await holdsRows(ctx, documents, [name], budget)) names.push(name);
-    if (budget.exhausted || names.length === NAMES) return { names, next: name };
+  const budget = Budget.census();
+  const purges = await Purges.of(ctx.db, "documents");
+  for (let step = 0; step < STEPS; step++) {
+    const first = await firstBehind(ctx, after);
+    if (!first) return { names, next: null };
+    budget.spend(first);
+    after = first.table;
+    if (await holdsRows(ctx, documents, [after], purges, budget)) names.push(after);
+    if (budget.exhausted) break;
   }
-  return { names, next: null };
+  return { names, next: after ?? null };
 }
 
 /** Whether there is a row under a prefix; also true when more were hidden than can be read. */
@@ -37,9 +43,9 @@ async function holdsRows(
   ctx: QueryCtx,
   shape: Shape<unknown>,
   prefix: Key,
+  purges: Purges,
   budget: Budget,
 ): Promise<boolean> {
-  const purges = await Purges.of(ctx.db, shape.table);
   for await (const document of scan(ctx.db, prefixSpan(shape, prefix))) {
     budget.spend(document);
     if (budget.exhausted || isVisible(shape, document, purges)) return true;
@@ -47,11 +53,10 @@ async function holdsRows(
   return false;
 }
 
-/** The first name of an adapter's table behind `after`. */
-async function nextName(ctx: QueryCtx, after?: string): Promise<string | null> {
-  const found = await ctx.db
+/** The first document of the first adapter's table whose name is behind `after`. */
+function firstBehind(ctx: QueryCtx, after?: string) {
+  return ctx.db
     .query("documents")
     .withIndex("by_key", (range) => (after === undefined ? range : range.gt("table", after)))
     .first();
-  return found?.table ?? null;
 }

@@ -15,6 +15,8 @@ import { isVisible, Purges } from "./visibility";
 const RANGES = 4_050;
 const BYTES = 15.5 * MiB;
 const LOADED_BYTES = 7 * MiB;
+const FEW = 4;
+const SMALL_BYTES = 64 * 1024;
 const DROPPED_DOCUMENTS = 1_000;
 const DROPPED_BYTES = 4 * MiB;
 
@@ -108,7 +110,7 @@ export class Draft {
   readonly changes = new Map<string, Change>();
   readonly dropped: Area[] = [];
   private readonly found = new Map<string, Found>();
-  private readonly purges = new Map<RowTable, Purges>();
+  private readonly purges = new Map<RowTable, Promise<Purges>>();
   private ranges = 0;
   private bytesRead = 0;
   private bytesWritten = 0;
@@ -120,9 +122,14 @@ export class Draft {
   async load(places: Place[]): Promise<void> {
     const wanted = [...new Map(places.map((place) => [nameOf(place), place])).values()];
     while (wanted.length > 0 && this.bytesRead < LOADED_BYTES && this.ranges < RANGES) {
-      const together = Math.floor((BYTES - this.bytesRead) / MiB); // each may be of 1 MiB
-      await Promise.all(wanted.splice(0, together).map((place) => this.loadOne(place)));
+      await Promise.all(wanted.splice(0, this.together()).map((place) => this.loadOne(place)));
     }
+  }
+
+  /** How many rows to read at once; few, where what was read would be too large to be changed. */
+  private together(): number {
+    const areSmall = this.bytesRead < this.found.size * SMALL_BYTES;
+    return areSmall ? Math.floor((BYTES - this.bytesRead) / MiB) : FEW; // each may be of 1 MiB
   }
 
   private async loadOne(place: Place): Promise<void> {
@@ -158,10 +165,10 @@ export class Draft {
     return this.dropped.some((area) => covers(area, place)) ? null : this.stored(place);
   }
 
-  async purgesOf(table: RowTable): Promise<Purges> {
+  purgesOf(table: RowTable): Promise<Purges> {
     let purges = this.purges.get(table);
     if (!purges) {
-      purges = await Purges.of(this.ctx.db, table);
+      purges = Purges.of(this.ctx.db, table);
       this.ranges += 1;
       this.purges.set(table, purges);
     }
@@ -205,16 +212,19 @@ export class Draft {
 
   /** Write all of it. */
   async flush(): Promise<void> {
-    const generations = await this.startPurges();
-    let expiresAt: bigint | undefined;
-    for (const [name, change] of this.changes) {
-      const generation = generations.get(change.table) ??
-        (await this.purgesOf(change.table)).generation;
-      await this.store(change, this.found.get(name)?.document ?? null, generation);
-      const end = change.isTouch ? undefined : change.document?.row.expiresAt;
-      if (end !== undefined && (expiresAt === undefined || end > expiresAt)) expiresAt = end;
-    }
-    if (expiresAt !== undefined) await scheduleSweep(this.ctx, expiresAt);
+    const begun = await this.startPurges();
+    const changes = [...this.changes];
+    await Promise.all(
+      changes.map(async ([name, change]) => {
+        const generation =
+          begun.get(change.table) ?? (await this.purgesOf(change.table)).generation;
+        await this.store(change, this.found.get(name)?.document ?? null, generation);
+      }),
+    );
+    const ends = changes.map(([, { document, isTouch }]) =>
+      isTouch ? undefined : document?.row.expiresAt,
+    );
+    await scheduleSweep(this.ctx, ends);
   }
 
   /** The generation of each table in which purges begin. */

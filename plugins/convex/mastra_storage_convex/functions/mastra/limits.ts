@@ -43,9 +43,9 @@ export class Budget {
     return new Budget(1_000, 4 * MiB);
   }
 
-  /** For finding out whether a table holds a row; there are several. */
+  /** For finding out which tables hold rows. */
   static census(): Budget {
-    return new Budget(2_000, MiB);
+    return new Budget(4_000, 4 * MiB);
   }
 
   get exhausted(): boolean {

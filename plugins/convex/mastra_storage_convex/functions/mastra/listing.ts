@@ -88,9 +88,10 @@ export async function list<Doc>(
       rows.push(wireOf(shape, document));
       last = placeOf(shape, document, query.orderBy);
     }
-    if (budget.exhausted) {
-      const next = rows.length === limit ? last : placeOf(shape, document, query.orderBy);
-      return { rows, skipped, next };
+    const isLast = isMatch && rows.length === limit;
+    if (budget.exhausted && !isLast) {
+      // Behind the last row given this place says that nothing was found as far as to here.
+      return { rows, skipped, next: placeOf(shape, document, query.orderBy) };
     }
   }
   return { rows, skipped, next: null };

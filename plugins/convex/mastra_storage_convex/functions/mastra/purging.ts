@@ -69,10 +69,15 @@ export async function purgeStep(
   await ctx.db.delete("purges", id);
 }
 
-/** Have the expired rows deleted when the last of those just put expires. */
-export async function scheduleSweep(ctx: MutationCtx, expiresAt: bigint): Promise<void> {
-  const due = Number(expiresAt / 1000n) + 1;
-  await ctx.scheduler.runAt(Math.min(due, Date.now() + FAR_MILLISECONDS), sweep, {});
+/** Have the expired rows deleted when the last of those that expire at these times is one. */
+export async function scheduleSweep(
+  ctx: MutationCtx,
+  times: readonly (bigint | undefined)[],
+): Promise<void> {
+  const due = times.flatMap((time) => (time === undefined ? [] : [Number(time / 1000n) + 1]));
+  if (due.length === 0) return;
+  const last = Math.min(Math.max(...due), Date.now() + FAR_MILLISECONDS);
+  await ctx.scheduler.runAt(last, sweep, {});
 }
 
 /** Delete a part of the expired rows; have the rest deleted next. */
