@@ -20,6 +20,9 @@ MAX_LIMIT = 4_096
 # How many keys one `M:get` takes.
 _MAX_KEYS = 1_000
 
+# How many rows are made of documents before others may run.
+_ROWS_AT_ONCE = 500
+
 # Larger numbers of rows are not exact in JavaScript, and there are none.
 _MAX_SKIP = 2**53
 
@@ -70,7 +73,9 @@ class Finder:
         while step.limit is None or step.limit > 0:
             path, arguments = list_arguments(step)
             found = await self._client.query(path, arguments, list_answer(query.table))
-            rows += layout_of(query.table).read(found.rows)
+            for start in range(0, len(found.rows), _ROWS_AT_ONCE):
+                rows += layout_of(query.table).read(found.rows[start : start + _ROWS_AT_ONCE])
+                await asyncio.sleep(0)
             if found.next is None:
                 return Result(rows=rows)
             after = found.next.position()

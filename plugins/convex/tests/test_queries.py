@@ -1,0 +1,275 @@
+"""Queries as calls, and what they find on the server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from convex_server import ConvexServer
+from convex_stores import convex_backend
+from mastra_storage_convex import ConvexBackend
+from mastra_storage_convex.layout import SLOTS
+from mastra_storage_convex.queries import filter_arguments, list_arguments, sorts_here
+from mastra_storage_convex.wire import int64
+from msgspec import structs
+
+from mastra_storage import (
+    TABLES,
+    Delete,
+    Message,
+    Position,
+    Put,
+    Query,
+    Row,
+    Table,
+    UnavailableError,
+    select,
+)
+
+MESSAGES, THREADS = TABLES["messages"], TABLES["threads"]
+# More listings than a document has groups for.
+WIDE = Table(
+    name="wide",
+    key=("one", "two", "three"),
+    fields=tuple(f"f{number}" for number in range(9)),
+    ordered=(0, 2),
+    recent=True,
+)
+BARE = Table(name="bare", key=("one", "two", "three"), ordered=())
+
+
+@pytest.fixture
+async def backend(convex: ConvexServer) -> AsyncIterator[ConvexBackend]:
+    backend = convex_backend(convex)
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+def row(table: Table, *key: str, order: int = 0, **members: Any) -> Row:
+    defaults: dict[str, Any] = {
+        "fields": {},
+        "updated": order,
+        "version": "v",
+        "value": b"{}",
+        "seq": 0,
+    }
+    return Row(table=table, key=key, order=order, **(defaults | members))
+
+
+def message(id: str, size: int, owner: str, order: int) -> Row:
+    record = Message(id=id, thread_id="t", role="user", content="x" * size, resource_id=owner)
+    return structs.replace(MESSAGES.row(record, seq=0, version="v"), order=order)
+
+
+async def put(backend: ConvexBackend, *rows: Row) -> None:
+    await backend.write([Put(row) for row in rows])
+
+
+class TestArguments:
+    def test_of_a_core_table_name_columns(self) -> None:
+        query = Query(
+            table=MESSAGES,
+            prefix=("t",),
+            fields={"resource_id": ("", "r")},
+            since=-1,
+            descending=True,
+            after=Position(5, 6, ("t", "m")),
+            offset=2**62,
+            limit=10**6,
+        )
+        path, arguments = list_arguments(query)
+        assert path == "messages:list"
+        assert msgspec.json.decode(msgspec.json.encode(arguments)) == {
+            "prefix": ["t"],
+            "resourceId": ["", "r"],
+            "since": {"$integer": "//////////8="},
+            "orderBy": "created",
+            "descending": True,
+            "after": {
+                "order": {"$integer": "BQAAAAAAAAA="},
+                "seq": {"$integer": "BgAAAAAAAAA="},
+                "key": ["t", "m"],
+            },
+            "skip": 2**53,
+            "limit": 4096,
+        }
+
+    def test_of_other_tables_name_the_listing(self) -> None:
+        def slot(**given: Any) -> Any:
+            return filter_arguments(Query(table=WIDE, **given)).get("slot")
+
+        assert slot(prefix=("a", "b")) == {"index": 0, "group": ("a", "b")}
+        assert slot(fields={"f2": ("x",)}) == {"index": 3, "group": ("x",)}
+        assert slot(fields={"f1": ("x", "y"), "f2": ("x",)})["index"] == 3
+        assert slot(prefix=("a", "b"), fields={"f2": ("x",)})["index"] == 0
+        for unlisted in (
+            {},
+            {"prefix": ("a",)},
+            {"fields": {"f2": ("",)}},
+            {"fields": {WIDE.fields[SLOTS - 1]: ("x",)}},
+            {"prefix": ("a", "b"), "order_by": "any"},
+        ):
+            assert slot(**unlisted) is None
+
+    def test_numbers_are_the_nearest_there_are(self) -> None:
+        assert int(int64(10**30)) == 2**63 - 1
+        assert int(int64(-(10**30))) == -(2**63)
+
+    def test_only_prefixes_without_a_listing_are_sorted_here(self) -> None:
+        assert not sorts_here(Query(table=MESSAGES, order_by="recent"))
+        assert not sorts_here(Query(table=BARE))
+        assert sorts_here(Query(table=BARE, prefix=("a",)))
+        assert not sorts_here(Query(table=BARE, prefix=("a",), order_by="any"))
+        assert not sorts_here(Query(table=WIDE, prefix=("a", "b")))
+
+
+@pytest.mark.parametrize("table", [WIDE, BARE], ids=lambda table: table.name)
+async def test_any_query_finds_what_the_reference_finds(
+    backend: ConvexBackend, table: Table
+) -> None:
+    numbers = random.Random(4)
+    some = ("", "a", "b", "a\0", "é🧵")
+    rows = {
+        key: row(
+            table,
+            *key,
+            order=numbers.randrange(4),
+            seq=numbers.randrange(3),
+            touched=numbers.choice((None, 1, 9)),
+            version=f"v{number}",
+            fields={name: numbers.choice("xy") for name in table.fields if numbers.random() < 0.7},
+        )
+        for number in range(90)
+        for key in [tuple(numbers.choice(some) for _ in table.key)]
+    }
+    await put(backend, *rows.values())
+    for _ in range(150):
+        places = [*rows.values()]
+        query = Query(
+            table=table,
+            prefix=numbers.choice(places).key[: numbers.randrange(4)],
+            fields={
+                name: tuple(numbers.sample(("x", "y", ""), numbers.choice((1, 1, 2))))
+                for name in numbers.sample(
+                    table.fields, min(len(table.fields), numbers.choice((0, 1, 2)))
+                )
+            },
+            since=numbers.choice((None, None, 1)),
+            until=numbers.choice((None, None, 2)),
+            order_by=numbers.choice(("created", "recent")),
+            descending=numbers.random() < 0.5,
+            offset=numbers.choice((0, 0, 2)),
+            limit=numbers.choice((None, 0, 1, 5)),
+            count=numbers.random() < 0.5,
+        )
+        if numbers.random() < 0.3:
+            query = structs.replace(query, after=query.position(numbers.choice(places)))
+        assert await backend.query(query) == select(rows.values(), query), query
+
+
+class TestManyCalls:
+    async def test_all_rows_come_however_large(self, backend: ConvexBackend) -> None:
+        for number in range(10):
+            await put(backend, message(f"m{number}", 900_000, "a", number))
+        query = Query(table=MESSAGES, prefix=("t",), count=True)
+        found = await backend.query(query)
+        assert [row.key[1] for row in found.rows] == [f"m{n}" for n in range(10)]
+        assert (found.total, found.cursor) == (10, None)
+        part = await backend.query(structs.replace(query, offset=8, limit=1))
+        assert [row.key[1] for row in part.rows] == ["m8"]
+        keys = [("t", f"m{number}") for number in (9, 20, *range(10), 9)]
+        rows = await backend.get(MESSAGES, keys)
+        assert [row and row.key[1] for row in rows] == [
+            None if key[1] == "m20" else key[1] for key in keys
+        ]
+
+    async def test_more_than_one_call_gives(
+        self, backend: ConvexBackend, convex: ConvexServer
+    ) -> None:
+        table = structs.replace(BARE, name="many")
+        for start in (0, 2_000, 4_000):
+            await put(
+                backend,
+                *[row(table, "a", "b", f"{n}", order=n) for n in range(start, start + 2_000)],
+            )
+        query = Query(table=table)
+        await convex.reset(clear=False)
+        found = await backend.query(query)
+        assert [row.order for row in found.rows] == [*range(6_000)]
+        assert (await convex.counts())["query documents:list"] == 2
+        for limit in (4_095, 4_096, 4_097, 5_999):
+            part = await backend.query(structs.replace(query, limit=limit))
+            assert (len(part.rows), part.cursor) == (limit, query.position(part.rows[-1]))
+        late = await backend.query(structs.replace(query, offset=5_998, limit=5, count=True))
+        assert [row.order for row in late.rows] == [5_998, 5_999]
+        assert (late.total, late.cursor) == (6_000, None)
+        keys = [("a", "b", f"{number}") for number in range(0, 6_000, 2)]
+        assert [row and row.key for row in await backend.get(table, keys)] == keys
+
+    @pytest.mark.parametrize("more", [False, True])
+    async def test_whether_more_is_left_is_found_out(
+        self, backend: ConvexBackend, convex: ConvexServer, more: bool
+    ) -> None:
+        owners = ["a", "a", *["b"] * 9, *["a"] * more]
+        for number, owner in enumerate(owners):
+            await put(backend, message(f"m{number}", 900_000, owner, number))
+        query = Query(table=MESSAGES, prefix=("t",), fields={"resource_id": ("a",)}, limit=2)
+        await convex.reset(clear=False)
+        found = await backend.query(query)
+        assert [row.order for row in found.rows] == [0, 1]
+        assert found.cursor == (query.position(found.rows[-1]) if more else None)
+        assert await convex.counts() == {"query messages:list": 2}
+
+    async def test_a_walk_goes_on_where_rows_were_deleted(self, backend: ConvexBackend) -> None:
+        for number in range(10):
+            await put(backend, message(f"m{number}", 900_000, "a", number))
+        query = Query(table=MESSAGES, prefix=("t",), limit=3)
+        first = await backend.query(query)
+        await backend.write([Delete(MESSAGES, row.key) for row in first.rows])
+        rest = await backend.query(structs.replace(query, after=first.cursor, limit=None))
+        assert [row.order for row in rest.rows] == [*range(3, 10)]
+
+
+async def test_counting_goes_beside_listing(backend: ConvexBackend, convex: ConvexServer) -> None:
+    await put(backend, *[row(BARE, "a", "b", f"{n}", order=n) for n in range(5)])
+    await convex.reset(clear=False)
+    await convex.control(faults=[{"kind": "delay", "ms": 200, "times": 2}])
+    start = asyncio.get_running_loop().time()
+    found = await backend.query(Query(table=BARE, limit=1, count=True))
+    assert (len(found.rows), found.total) == (1, 5)
+    assert asyncio.get_running_loop().time() - start < 0.39
+    assert await convex.counts() == {"query documents:list": 1, "query documents:count": 1}
+
+
+async def test_a_query_that_cannot_be_answered_fails_whole(
+    backend: ConvexBackend, convex: ConvexServer
+) -> None:
+    await put(backend, row(BARE, "a", "b", "c"))
+    for part in ("list", "count"):
+        fault = {"kind": "error", "match": f"documents:{part}", "message": "Uncaught Error: no"}
+        await convex.control(faults=[fault])
+        with pytest.raises(Exception, match=f"documents:{part} failed") as caught:
+            await backend.query(Query(table=BARE, count=True))
+        assert not isinstance(caught.value, (ExceptionGroup, UnavailableError))
+
+
+async def test_tables_are_named_as_they_are_here(backend: ConvexBackend) -> None:
+    assert await backend.tables() == []
+    run = TABLES["workflow_snapshot"]
+    value = b'{"runId":"r","workflowName":"w"}'
+    await put(backend, row(run, "w", "r", value=value), row(WIDE, "a", "b", "c"))
+    await put(backend, *[row(structs.replace(BARE, name=f"t{n}"), "a", "b", "c") for n in range(5)])
+    assert sorted(await backend.tables()) == [
+        "t0",
+        "t1",
+        "t2",
+        "t3",
+        "t4",
+        "wide",
+        "workflow_snapshot",
+    ]
