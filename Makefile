@@ -38,7 +38,7 @@ demo-cloudflare: $(VENV)/demo-cloudflare.stamp
 demo-convex: $(VENV)/demo-convex.stamp
 	@$(BIN)/python plugins/convex/tests/convex_server.py \
 	  sh -c '$(BIN)/mastra-storage demo "convex+$$CONVEX_URL"'
-	@printf '\nThat were the Convex functions on this machine; their data is gone. docs/convex.md says\n'
+	@printf '\nThose were the Convex functions on this machine; their data is gone. docs/convex.md says\n'
 	@printf 'how to run the same in Convex: mastra-storage demo convex://HOST\n'
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
