@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from mastra_storage import (
+    THREADS,
     AuthenticationError,
+    Query,
     RateLimitedError,
     StorageError,
     UnavailableError,
@@ -21,7 +23,7 @@ from mastra_storage import (
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.layout import CONVEX_NAMES
 from mastra_storage_convex.options import settings_of
-from mastra_storage_convex.sync import Call, SyncClient
+from mastra_storage_convex.watching import Watches
 from mastra_storage_convex.wire import Found, Outcomes, TableNames, Version
 
 __all__ = ["Check", "State", "checks_of", "settings_for"]
@@ -153,19 +155,10 @@ async def _tables(client: Client) -> str:
 
 
 async def _live(client: Client) -> str:
-    settings = client.settings
-    sync: SyncClient[bytes] = SyncClient(
-        settings.url, settings.key, check=client.check, build=lambda text, _: text
-    )
-    call = Call("system:version", "{}")
+    watches = Watches(client.settings, client.check)
     try:
-        async with asyncio.timeout(settings.timeout), sync.feed() as feed:
-            while feed.answer(call) is None:
-                await feed.wait()
-    except TimeoutError as exc:
-        raise UnavailableError(
-            f"the WebSocket gave no answer ({sync.trouble}); watch_… need it: let proxies pass it"
-        ) from exc
+        async with aclosing(watches.watch(Query(table=THREADS, limit=1))) as states:
+            await anext(states)
     finally:
-        await sync.close()
+        await watches.close()
     return "its WebSocket answers"

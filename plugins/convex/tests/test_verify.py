@@ -190,7 +190,7 @@ async def test_a_proxy_that_lets_no_websocket_pass(convex: ConvexServer) -> None
     await convex.control(refuseSockets=True)
     found = await checks(f"convex+{convex.url}?timeout=1", env=key_of(convex), code=1)
     assert states(found) == up_to("live")
-    assert "let proxies pass it" in found["live"]["todo"]
+    assert "whether its WebSocket can be reached" in found["live"]["todo"]
 
 
 @pytest.mark.parametrize(
