@@ -140,7 +140,7 @@ export class Draft {
   }
 
   private keep(place: Place, document: Stored | null, purges: Purges): void {
-    this.bytesRead += document ? sizeOf(document) : 0;
+    this.bytesRead += bytesOf(document);
     this.found.set(nameOf(place), {
       ...place,
       document,
@@ -177,18 +177,19 @@ export class Draft {
 
   /** The places of all stored rows of an area; null when they are too many to delete at once. */
   async below(area: Area): Promise<Place[] | null> {
-    const room = Math.min(DROPPED_BYTES, (BYTES - this.bytesRead) / 2 - MiB);
     const purges = await this.purgesOf(area.table);
     const shape = shapes[area.table];
     const places: Place[] = [];
-    const until = this.bytesRead + room;
-    if (room <= 0 || this.droppable <= 0) return null;
+    // What was read may still be changed, for which Convex reads it again.
+    const rows = Math.min(this.droppable, RANGES - this.ranges - this.found.size);
+    const bytes = this.bytesRead + Math.min(DROPPED_BYTES, BYTES / 2 - MiB - this.bytesRead);
+    if (rows <= 0 || bytes <= this.bytesRead) return null;
     this.ranges += 1;
     for await (const document of scan(this.ctx.db, prefixSpan(shape, area.prefix))) {
+      if (places.length >= rows || this.bytesRead > bytes) return null;
       const place = { table: area.table, key: keyOf(shape, document) };
       this.droppable -= 1;
       this.keep(place, document, purges);
-      if (this.droppable <= 0 || this.bytesRead > until) return null;
       places.push(place);
     }
     return places;
@@ -198,10 +199,11 @@ export class Draft {
   accept(layer: Layer): boolean {
     let [ranges, read, written] = [this.ranges, this.bytesRead, this.bytesWritten];
     for (const [name, { document }] of layer.changes) {
-      const stored = this.found.get(name)?.document;
+      const before = this.changes.get(name);
+      const stored = before ? null : this.found.get(name)?.document; // read again to be changed
       ranges += stored ? 1 : 0;
-      read += stored ? sizeOf(stored) : 0;
-      written += document ? sizeOf(document) : 0;
+      read += bytesOf(stored);
+      written += bytesOf(document) - bytesOf(before?.document);
     }
     if (ranges > RANGES || read > BYTES || written > BYTES) return false;
     [this.ranges, this.bytesRead, this.bytesWritten] = [ranges, read, written];
@@ -270,6 +272,10 @@ function rowOf({ row }: Wire, generation: number | undefined): StoredRow {
   const recent = touched !== undefined && touched > updated ? touched : updated;
   const stored = { ...row, recent };
   return generation === undefined ? stored : { ...stored, generation };
+}
+
+function bytesOf(document: Wire | null | undefined): number {
+  return document ? sizeOf(document) : 0;
 }
 
 function nameOf({ table, key }: Place): string {
