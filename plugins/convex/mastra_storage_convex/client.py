@@ -29,6 +29,8 @@ _CONNECTIONS = 32
 # Servers close idle connections after five seconds; ours are dropped sooner.
 _KEEP_ALIVE = 4.0
 _ATTEMPTS = 8
+# To open a store that is not there should not take as long as a pause of one that is open.
+_ATTEMPTS_TO_OPEN = 4
 _BACKOFF = tenacity.wait_exponential(multiplier=0.05, max=5.0) + tenacity.wait_random(0.0, 0.2)
 
 _log = logging.getLogger("mastra_storage.convex")
@@ -76,7 +78,10 @@ class Client:
 
     async def check(self) -> None:
         """See whether key and functions are what they must be; raises as `open` does."""
-        found: Version = await self.query("system:version", {}, Version)
+        body = _body("system:version", b"{}")
+        found: Version = await self._call(
+            "query", "system:version", lambda _: body, Version, attempts=_ATTEMPTS_TO_OPEN
+        )
         if found.protocol != PROTOCOL:
             older = "older" if found.protocol < PROTOCOL else "newer"
             raise UnsupportedError(
@@ -92,7 +97,7 @@ class Client:
 
     async def query(self, path: str, arguments: Any, kind: Any) -> Any:
         """Call a query; what it gives, as `kind`."""
-        body = _body(path, _encoded(arguments))
+        body = _body(path, encoded(arguments))
         return await self._call("query", path, lambda _: body, kind)
 
     async def mutate(self, path: str, arguments: Callable[[bool], bytes], kind: Any) -> Any:
@@ -109,10 +114,11 @@ class Client:
         path: str,
         body: Callable[[bool], bytes],
         kind: Any,
+        attempts: int = _ATTEMPTS,
     ) -> Any:
-        attempts = tenacity.AsyncRetrying(
+        trying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_retry),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(attempts),
             wait=_wait,
             before_sleep=_note,
             reraise=True,
@@ -131,7 +137,7 @@ class Client:
 
         try:
             async with asyncio.timeout(self.settings.timeout):
-                return await attempts(attempt)
+                return await trying(attempt)
         except TimeoutError as exc:
             if failure is not None:  # the last one, between two attempts
                 raise failure from exc
@@ -175,7 +181,8 @@ def _body(path: str, arguments: bytes) -> bytes:
     return b'{"path":"%b","format":"convex_encoded_json","args":%b}' % (path.encode(), arguments)
 
 
-def _encoded(arguments: Any) -> bytes:
+def encoded(arguments: Any) -> bytes:
+    """Arguments as JSON."""
     try:
         return msgspec.json.encode(arguments)
     except UnicodeEncodeError as exc:
