@@ -5,11 +5,11 @@
  * `Layer` of its own, which is kept when the call succeeds and forgotten when it does not.
  */
 import type { MutationCtx } from "./builders";
+import { covers, nameOf, store, type Area, type Change, type Place } from "./changes";
 import { ACTIVE_PURGES, DOCUMENT_BYTES, MiB, sizeOf } from "./limits";
 import { nextGeneration, scheduleSweep, startPurge } from "./purging";
 import { find, prefixSpan, scan } from "./scanning";
-import { keyOf, shapes, startsWith } from "./shapes";
-import type { Key, RowTable, Stored, StoredRow, Wire } from "./shapes";
+import { keyOf, shapes, type RowTable, type Stored, type Wire } from "./shapes";
 import { isVisible, Purges } from "./visibility";
 
 const RANGES = 4_050;
@@ -19,25 +19,6 @@ const FEW = 4;
 const SMALL_BYTES = 64 * 1024;
 const DROPPED_DOCUMENTS = 1_000;
 const DROPPED_BYTES = 4 * MiB;
-
-/** A row by table and key. */
-export interface Place {
-  readonly table: RowTable;
-  readonly key: Key;
-}
-
-/** All rows of a table under a prefix. */
-export interface Area {
-  readonly table: RowTable;
-  readonly prefix: Key;
-}
-
-/** What becomes of a row: the document it will be, or null. */
-interface Change extends Place {
-  readonly document: Wire | null;
-  /** Whether only `row` differs from what is stored. */
-  readonly isTouch: boolean;
-}
 
 interface Found extends Place {
   /** What is in the table, there or hidden. */
@@ -94,14 +75,18 @@ export class Layer {
     if (stored) {
       for (const place of stored) this.delete(place);
     } else {
-      const already = await this.draft.purgesOf(area.table);
-      const begun = [...this.draft.dropped, ...this.dropped].filter(
-        ({ table }) => table === area.table,
-      );
-      if (already.active.length + begun.length >= ACTIVE_PURGES) {
-        throw new Refusal("busy", { table: area.table, key: area.prefix });
-      }
+      await this.checkPurges(area);
       this.dropped.push(area);
+    }
+  }
+
+  /** Refuse one more purge of a table when there are too many, for a while or in this call. */
+  private async checkPurges({ table, prefix }: Area): Promise<void> {
+    const among = (areas: readonly Area[]) => areas.filter((area) => area.table === table).length;
+    const { active } = await this.draft.purgesOf(table);
+    const own = among(this.dropped);
+    if (active.length + among(this.draft.dropped) + own >= ACTIVE_PURGES) {
+      throw new Refusal(own < ACTIVE_PURGES ? "busy" : "large", { table, key: prefix });
     }
   }
 }
@@ -182,14 +167,14 @@ export class Draft {
     const places: Place[] = [];
     // What was read may still be changed, for which Convex reads it again.
     const rows = Math.min(this.droppable, RANGES - this.ranges - this.found.size);
-    const bytes = this.bytesRead + Math.min(DROPPED_BYTES, BYTES / 2 - MiB - this.bytesRead);
-    if (rows <= 0 || bytes <= this.bytesRead) return null;
+    const bytes = Math.min(this.bytesRead + DROPPED_BYTES, BYTES / 2 - MiB);
+    if (this.bytesRead > bytes || this.ranges >= RANGES) return null;
     this.ranges += 1;
     for await (const document of scan(this.ctx.db, prefixSpan(shape, area.prefix))) {
-      if (places.length >= rows || this.bytesRead > bytes) return null;
       const place = { table: area.table, key: keyOf(shape, document) };
-      this.droppable -= 1;
       this.keep(place, document, purges);
+      if (places.length >= rows || this.bytesRead > bytes) return null;
+      this.droppable -= 1;
       places.push(place);
     }
     return places;
@@ -220,7 +205,7 @@ export class Draft {
       changes.map(async ([name, change]) => {
         const generation =
           begun.get(change.table) ?? (await this.purgesOf(change.table)).generation;
-        await this.store(change, this.found.get(name)?.document ?? null, generation);
+        await store(this.ctx, change, this.found.get(name)?.document ?? null, generation);
       }),
     );
     const ends = changes.map(([, { document, isTouch }]) =>
@@ -240,48 +225,8 @@ export class Draft {
     }
     return begun;
   }
-
-  private async store(
-    { table, document, isTouch }: Change,
-    stored: Stored | null,
-    generation: number | undefined,
-  ): Promise<void> {
-    const db = this.ctx.db as unknown as AnyWriter;
-    if (!document) {
-      if (stored) await db.delete(table, stored._id);
-    } else if (stored && isTouch) {
-      await db.patch(table, stored._id, { row: rowOf(document, stored.row.generation) });
-    } else {
-      const columns = { ...document, row: rowOf(document, generation) };
-      if (stored) await db.replace(table, stored._id, columns);
-      else await db.insert(table, columns);
-    }
-  }
-}
-
-/** The database as it writes documents of any table; their validators are checked when it does. */
-interface AnyWriter {
-  insert(table: RowTable, document: Wire): Promise<Stored["_id"]>;
-  patch(table: RowTable, id: Stored["_id"], change: { row: StoredRow }): Promise<void>;
-  replace(table: RowTable, id: Stored["_id"], document: Wire): Promise<void>;
-  delete(table: RowTable, id: Stored["_id"]): Promise<void>;
-}
-
-function rowOf({ row }: Wire, generation: number | undefined): StoredRow {
-  const { touched, updated } = row;
-  const recent = touched !== undefined && touched > updated ? touched : updated;
-  const stored = { ...row, recent };
-  return generation === undefined ? stored : { ...stored, generation };
 }
 
 function bytesOf(document: Wire | null | undefined): number {
   return document ? sizeOf(document) : 0;
-}
-
-function nameOf({ table, key }: Place): string {
-  return JSON.stringify([table, ...key]);
-}
-
-function covers(area: Area, place: Place): boolean {
-  return area.table === place.table && startsWith(place.key, area.prefix);
 }

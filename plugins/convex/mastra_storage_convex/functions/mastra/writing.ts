@@ -1,6 +1,7 @@
 /** Carrying out the calls of `system:write`, with an outcome each. */
 import type { MutationCtx } from "./builders";
-import { Draft, Layer, Refusal, type Place } from "./draft";
+import type { Place } from "./changes";
+import { Draft, Layer, Refusal } from "./draft";
 import type { Call, Delete, Operation, Outcome, Put, Touch } from "./operations";
 import { keyOf, shapes, type Wire, type WireRow } from "./shapes";
 
