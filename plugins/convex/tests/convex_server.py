@@ -77,7 +77,7 @@ class ConvexServer:
         line = process.stdout.readline() if readable else ""
         if not line:
             process.kill()
-            process.wait()
+            process.communicate()
             raise ConvexServerError("the Convex server did not start; see its output above")
         return cls(process, json.loads(line))
 

@@ -8,7 +8,7 @@ const FORMATS = {
   convex_encoded_json: "convex_encoded_json", convex_json: "convex_encoded_json",
   json: "json", convex_clean_json: "json",
 };
-const LONE_SURROGATE = /\\u[dD][89abAB][0-9a-fA-F]{2}/;
+const SURROGATE = /\\u[dD][89abAB][0-9a-fA-F]{2}/;
 
 /** An answer that is not a function's: thrown, and sent as it is. */
 export class Refusal extends Error {
@@ -45,6 +45,12 @@ export class Keys {
   }
 }
 
+function isWellFormed(value) {
+  if (typeof value === "string") return value.isWellFormed();
+  if (typeof value !== "object" || value === null) return true;
+  return Object.keys(value).every(isWellFormed) && Object.values(value).every(isWellFormed);
+}
+
 /** A request body as `{path, args, format}`. */
 export function parseCall(body) {
   let call;
@@ -56,8 +62,8 @@ export function parseCall(body) {
   if (typeof call?.path !== "string" || typeof call.args !== "object" || call.args === null) {
     throw new Refusal(400, "BadJsonBody", "The request body needs a `path` and `args`.");
   }
-  if (LONE_SURROGATE.test(body) && !JSON.stringify(call).isWellFormed()) {
-    throw new Refusal(400, "BadJsonBody", "lone surrogate in a string");
+  if (SURROGATE.test(body) && !isWellFormed(call)) {
+    throw new Refusal(400, "BadJsonBody", "Failed to parse the request body: lone surrogate in a string");
   }
   if (!/^[\w./-]+(:\w+)?$/.test(call.path)) {
     throw new Refusal(400, "BadConvexFunctionIdentifier", `${JSON.stringify(call.path)} is not a path to a function.`);

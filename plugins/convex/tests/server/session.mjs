@@ -91,7 +91,7 @@ export class Session {
     this.admin = tokenType === "Admin";
     this.target.identity = baseVersion + 1;
     this.changed = true;
-    for (const [id, { live }] of this.queries) {
+    for (const [id, { live }] of [...this.queries]) {
       this.unwatch(id);
       this.watch(id, live.path, live.args);
     }

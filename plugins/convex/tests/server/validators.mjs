@@ -14,8 +14,22 @@ const TYPES = {
 };
 const NAMES = { number: "float64", bigint: "int64" };
 
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof ArrayBuffer);
+}
+
+/** A value as messages give it. */
+function display(value) {
+  if (Array.isArray(value)) return `[${value.map(display).join(", ")}]`;
+  if (isObject(value)) {
+    return `{${Object.entries(value).map(([name, member]) => `${name}: ${display(member)}`).join(", ")}}`;
+  }
+  if (value === undefined || typeof value === "bigint") return String(value);
+  return encode(value);
+}
+
 function show(value) {
-  const text = value === undefined ? "undefined" : encode(value);
+  const text = display(value);
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
@@ -52,10 +66,6 @@ function compileArray(validator) {
     }
     return undefined;
   };
-}
-
-function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof ArrayBuffer);
 }
 
 function compileRecord(validator) {
