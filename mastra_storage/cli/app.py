@@ -85,7 +85,8 @@ _ABOUT = """
     Threads, messages, workflow runs and traces of agents, in any store.
 
     A store is a URL: [cyan]sqlite:///agent.db[/] (a file), [cyan]memory://[/] (nothing is kept),
-    [cyan]cloudflare://ACCOUNT[/] (a plugin). Begin with [bold]mastra-storage demo[/].
+    [cyan]cloudflare://ACCOUNT[/], [cyan]convex://HOST[/] (plugins). Begin with
+    [bold]mastra-storage demo[/].
 """
 
 

@@ -16,7 +16,8 @@ __all__ = ["AsJson", "Limit", "Url", "open_existing"]
 Url = Annotated[
     str,
     typer.Argument(
-        metavar="URL", help="The store: sqlite:///agent.db, memory://, cloudflare://ACCOUNT."
+        metavar="URL",
+        help="The store: sqlite:///agent.db, memory://, cloudflare://ACCOUNT, convex://HOST.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines of whole records on stdout.")]
