@@ -5,6 +5,7 @@ import { prefixSpan, scan } from "./scanning";
 import { documents, shapes, type Key, type Shape } from "./shapes";
 import { isVisible, Purges } from "./visibility";
 
+// How many names are looked up by one call, each by two ranges of an index.
 const STEPS = 500;
 
 /** The tables of records with a row in them. */

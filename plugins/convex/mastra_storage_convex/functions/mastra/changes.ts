@@ -1,6 +1,7 @@
 /** Changes to rows: what a row becomes, and how that is written. */
 import type { MutationCtx } from "./builders";
-import { startsWith, type Key, type RowTable, type Stored, type StoredRow, type Wire } from "./shapes";
+import { startsWith } from "./shapes";
+import type { Key, RowTable, Stored, StoredRow, Wire } from "./shapes";
 
 /** A row by table and key. */
 export interface Place {

@@ -12,11 +12,14 @@ import { find, prefixSpan, scan } from "./scanning";
 import { keyOf, shapes, type RowTable, type Stored, type Wire } from "./shapes";
 import { isVisible, Purges } from "./visibility";
 
+// What a mutation may read, and write; a document that is changed is read twice.
 const RANGES = 4_050;
 const BYTES = 15.5 * MiB;
+// How much is read ahead of the calls, and how many rows at once while they are not small.
 const LOADED_BYTES = 7 * MiB;
 const FEW = 4;
 const SMALL_BYTES = 64 * 1024;
+// How much is deleted by the mutation itself.
 const DROPPED_DOCUMENTS = 1_000;
 const DROPPED_BYTES = 4 * MiB;
 

@@ -50,7 +50,7 @@ interface Selection {
   readonly until?: bigint | undefined;
   readonly after?: Position | undefined;
   readonly fields: Readonly<Record<string, readonly string[] | undefined>>;
-  /** The place of an adapter's listing, see `documents`. */
+  /** Of `documents`: which of the groups to list by, and the group. */
   readonly slot?: { readonly index: number; readonly group: string[] } | undefined;
 }
 

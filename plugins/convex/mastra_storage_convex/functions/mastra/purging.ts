@@ -76,7 +76,7 @@ export async function scheduleSweep(
 ): Promise<void> {
   const due = times.flatMap((time) => (time === undefined ? [] : [Number(time / 1000n) + 1]));
   if (due.length === 0) return;
-  const last = Math.min(Math.max(...due), Date.now() + FAR_MILLISECONDS);
+  const last = Math.min(Math.max(...due, Date.now()), Date.now() + FAR_MILLISECONDS);
   await ctx.scheduler.runAt(last, sweep, {});
 }
 

@@ -121,7 +121,7 @@ export const resources = shape({
   recent: [],
 });
 
-/** Listed by what a query asks for, see `Listing.group`; its fields are in the column `fields`. */
+/** Listed by the slot that a query names; the indexed fields are in the column `fields`. */
 export const documents = shape({
   table: "documents",
   doc: documentDoc,
