@@ -71,6 +71,7 @@ class ConvexBackend(Backend):
         return cls(settings_of(address, found.pop("deploy_key", None), **found))
 
     async def open(self) -> None:
+        self._watches = None  # those of before are closed for good
         await self._client.open()
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from mastra_storage import (
+    AuthenticationError,
     Position,
     Query,
     Result,
@@ -23,7 +25,7 @@ from mastra_storage import (
     select,
 )
 from mastra_storage_convex._answers import DEPLOY, function_failure
-from mastra_storage_convex.client import Settings
+from mastra_storage_convex.client import Settings, encoded
 from mastra_storage_convex.feeds import Call, Failed, Feed
 from mastra_storage_convex.layout import layout_of
 from mastra_storage_convex.queries import list_arguments, sorts_here
@@ -37,6 +39,7 @@ _PAGE_ROWS = 1_024
 # How many rows are decoded before others get their turn.
 _ROWS_AT_ONCE = 128
 
+_log = logging.getLogger("mastra_storage.convex")
 _decode_page = msgspec.json.Decoder(Documents[Raw]).decode
 
 
@@ -51,10 +54,11 @@ class Watches:
             settings.url, settings.key, check=self._find_reason, build=_Page.made
         )
         self._turn = asyncio.Lock()
+        self._is_closed = False
 
     async def close(self) -> None:
-        """End all live queries."""
-        self._turn = asyncio.Lock()  # another event loop may be the next
+        """End all live queries; there are no more after that."""
+        self._is_closed = True
         await self._sync.close()
 
     async def watch(self, query: Query) -> AsyncGenerator[Result, None]:
@@ -63,6 +67,8 @@ class Watches:
         Raises `UnavailableError` when there is no first result in time. After it a deployment
         that is not there is waited for.
         """
+        if self._is_closed:
+            raise UnavailableError("the store is closed", retryable=False)
         pages = _Pages(query)
         given: Result | None = None
         async with self._sync.feed() as feed:
@@ -101,9 +107,10 @@ class Watches:
         """Raise what is wrong with key or functions, and cannot get better by itself."""
         try:
             await self._check()
+        except (AuthenticationError, UnsupportedError):
+            raise
         except StorageError as exc:
-            if not exc.retryable:
-                raise
+            _log.debug("watch: nothing to be learnt over HTTP: %s", type(exc).__name__)
 
 
 class _Page:
@@ -193,7 +200,7 @@ class _Pages:
         limit = _PAGE_ROWS if self.query.limit is None else min(self.query.limit, _PAGE_ROWS)
         part = structs.replace(self.query, after=after, offset=skip, limit=max(limit, 1))
         path, arguments = list_arguments(part)
-        return Call(path, msgspec.json.encode(arguments).decode())
+        return Call(path, encoded(arguments).decode())
 
     def _has_enough(self, count: int) -> bool:
         return self.query.limit is not None and count >= self.query.limit
