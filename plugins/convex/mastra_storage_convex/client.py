@@ -183,7 +183,6 @@ def _body(path: str, arguments: bytes) -> bytes:
 
 def encoded(arguments: Any) -> bytes:
     """Arguments in JSON; raises `InvalidArgumentError` for text that is not valid Unicode."""
-    """Arguments as JSON."""
     try:
         return msgspec.json.encode(arguments)
     except UnicodeEncodeError as exc:
