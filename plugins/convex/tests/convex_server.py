@@ -91,7 +91,11 @@ class ConvexServer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        code = self._process.wait(timeout=30)
+        try:
+            code = self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         self._process.stdout.close()
         if code:
             raise ConvexServerError("the Convex server met a defect of its own; see its output")

@@ -589,6 +589,25 @@ class TestStarting:
             ConvexServer.start(functions=tmp_path)
         assert "broken.ts:1:18" in capfd.readouterr().err
 
+    def test_a_schema_past_the_limits(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        index = '.index("by_a%s", ["a"])'
+        schema = """
+            import { defineSchema, defineTable } from "convex/server";
+            import { v } from "convex/values";
+            export default defineSchema({ t: defineTable({ a: v.string() })%s });
+        """
+        for indexes in (32, 33):
+            text = schema % "".join(index % number for number in range(indexes))
+            (tmp_path / "schema.ts").write_text(text)
+            if indexes == 32:
+                ConvexServer.start(functions=tmp_path).stop()
+            else:
+                with pytest.raises(ConvexServerError, match="did not start"):
+                    ConvexServer.start(functions=tmp_path)
+        assert 'Table "t" has 33 indexes' in capfd.readouterr().err
+
     def test_a_defect_ends_it_with_its_output(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -107,6 +107,19 @@ async def connected(app: Deployment, *, admin: bool = True) -> AsyncIterator[Soc
         yield session
 
 
+async def in_chunks(socket: Socket) -> str:
+    """A transition that comes in at least two chunks."""
+    parts: list[str] = []
+    while True:
+        message = await socket.receive()
+        assert message["type"] == "TransitionChunk"
+        assert message["partNumber"] == len(parts)
+        assert message["totalParts"] > 1
+        parts.append(message["chunk"])
+        if len(parts) == message["totalParts"]:
+            return "".join(parts)
+
+
 def texts(rows: list[dict[str, Any]]) -> list[str]:
     return [row["text"] for row in rows]
 
@@ -349,6 +362,17 @@ class TestSessions:
             assert socket.values == {1: 5}
             await app.add("a", 2)
             assert await socket.closed() == 1006
+
+    async def test_long_transitions_in_chunks(self, app: Deployment) -> None:
+        await app.mutation("system:store", value="😀" * 300)
+        await app.server.control(chunkChars=101)
+        async with connected(app, admin=False) as socket:
+            await socket.authenticate(app.server.admin_key)
+            await socket.watch(1, "system:things")
+            transition: dict[str, Any] = {"modifications": []}
+            while not transition["modifications"]:
+                transition = json.loads(await in_chunks(socket))
+        assert transition["modifications"][0]["value"] == ["😀" * 300]
 
     async def test_commits_reach_them_soon(self, app: Deployment) -> None:
         async with connected(app) as socket:

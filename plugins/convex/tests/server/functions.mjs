@@ -7,6 +7,8 @@ import { pathToFileURL } from "node:url";
 
 import { build } from "esbuild";
 
+import { checkSchema } from "./limits.mjs";
+
 const SOURCE = /(?<!\.d|\.config|\.test)\.(ts|tsx|js|jsx|mjs)$/;
 
 let home;
@@ -37,6 +39,7 @@ export async function bundle(directory) {
     platform: "browser",
     target: "esnext",
     conditions: ["convex", "module"],
+    define: { Buffer: "undefined", global: "undefined", require: "undefined" }, // Node's only
     nodePaths: [join(import.meta.dirname, "node_modules")],
     outbase: directory,
     outdir: directory,
@@ -64,6 +67,7 @@ export async function load(sources) {
     if (name === "schema") schema = exports.default;
     modules.set(name, exports);
   }
+  checkSchema(schema);
   return { modules, schema, directory };
 }
 

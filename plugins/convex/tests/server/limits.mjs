@@ -7,6 +7,9 @@ export const DEEPEST_DOCUMENT = 16;
 export const DEEPEST_VALUE = 64;
 const MOST_ELEMENTS = 8192;
 const MOST_FIELDS = 1024;
+const MOST_INDEXES = 32; // of a table
+const MOST_INDEX_FIELDS = 16;
+const LONGEST_IDENTIFIER = 64;
 const FIELD_NAME = /^[\x20-\x7e]+$/;
 
 function checkName(name) {
@@ -70,6 +73,29 @@ export function checkDocument(document) {
     );
   }
   if (size > LARGEST_DOCUMENT) throw new Error(`Value is too large (${mib(size)} > maximum size 1 MiB)`);
+}
+
+/** An Error for a schema that cannot be deployed. */
+export function checkSchema(schema) {
+  for (const [name, table] of Object.entries(schema?.tables ?? {})) {
+    const { indexes } = table.export();
+    if (indexes.length > MOST_INDEXES) {
+      throw new Error(`Table "${name}" has ${indexes.length} indexes, which is more than ${MOST_INDEXES}.`);
+    }
+    for (const { indexDescriptor, fields } of indexes) {
+      const index = `Index "${name}.${indexDescriptor}"`;
+      if (["by_id", "by_creation_time"].includes(indexDescriptor) || indexDescriptor.startsWith("_")) {
+        throw new Error(`${index} has a reserved name.`);
+      }
+      if (indexDescriptor.length > LONGEST_IDENTIFIER) throw new Error(`${index} has a name that is too long.`);
+      if (fields.length === 0 || fields.length > MOST_INDEX_FIELDS) {
+        throw new Error(`${index} must have between 1 and ${MOST_INDEX_FIELDS} fields, not ${fields.length}.`);
+      }
+      if (new Set(fields).size < fields.length || fields.includes("_creationTime") || fields.includes("_id")) {
+        throw new Error(`${index} has a field twice, or one that every index ends with.`);
+      }
+    }
+  }
 }
 
 /** A size as messages give it. */

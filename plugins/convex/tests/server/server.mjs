@@ -28,7 +28,7 @@ const SHIPPED = resolve(import.meta.dirname, "../../mastra_storage_convex/functi
 const VERSION = "convex-server-for-tests";
 const DEFAULTS = {
   delayMs: 0, idleMs: 60_000, recordBodies: false, faults: [], seed: 1, redact: false,
-  refuseKeys: false, refuseSockets: false, silenceSockets: false, pingMs: 15_000,
+  refuseKeys: false, refuseSockets: false, silenceSockets: false, pingMs: 15_000, chunkChars: null,
   holdScheduled: false, clockAheadMs: 0,
 };
 

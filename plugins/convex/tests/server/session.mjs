@@ -1,6 +1,8 @@
 // A session of the sync protocol: what one WebSocket is told. The types of its messages are those
 // of `convex/src/browser/sync/protocol.ts`.
 
+import { randomUUID } from "node:crypto";
+
 import { Refusal } from "./api.mjs";
 import { encode } from "./values.mjs";
 
@@ -176,7 +178,7 @@ export class Session {
     if (!modifications.length && !this.changed) return;
     const end = { ...this.target, ts: this.sync.deployment.ts };
     const version = ({ ts, ...rest }) => JSON.stringify({ ...rest, ts: encodeTs(ts) });
-    this.sendRaw(
+    this.sendInParts(
       `{"type":"Transition","startVersion":${version(this.version)},"endVersion":${version(end)},` +
         `"modifications":[${modifications.join()}]}`,
     );
@@ -190,6 +192,18 @@ export class Session {
       return `{"type":"QueryUpdated","queryId":${queryId},"value":${encode(outcome.value)},"logLines":${logLines},"journal":null}`;
     }
     return JSON.stringify({ type: "QueryFailed", queryId, ...outcomeMembers(outcome), journal: null });
+  }
+
+  /** Sends a transition, in chunks when it is longer than the setting `chunkChars`. */
+  sendInParts(text) {
+    const { chunkChars } = this.sync.settings();
+    if (chunkChars === null || text.length <= chunkChars) return this.sendRaw(text);
+    const parts = text.match(new RegExp(`.{1,${chunkChars}}`, "gsu")); // never within a character
+    const transitionId = randomUUID();
+    parts.forEach((chunk, partNumber) => {
+      this.send({ type: "TransitionChunk", chunk, partNumber, totalParts: parts.length, transitionId });
+    });
+    return undefined;
   }
 
   send(message) {
