@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -37,7 +36,9 @@ __all__ = ["Watches"]
 # A change sends the whole page that it is in, so these are smaller than those of other reads.
 _PAGE_ROWS = 1_024
 # How many rows are decoded before others get their turn.
-_ROWS_AT_ONCE = 128
+_ROWS_AT_ONCE = 64
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _log = logging.getLogger("mastra_storage.convex")
 _decode_page = msgspec.json.Decoder(Documents[Raw]).decode
@@ -114,21 +115,32 @@ class Watches:
 
 
 class _Page:
-    """What one `M:list` gave."""
+    """What one `M:list` gave, decoded as far as it is needed."""
 
     def __init__(self, text: bytes, before: _Page | None) -> None:
-        self._text = text
-        self.digest = hashlib.blake2b(text).digest()
         self.known: dict[bytes, Row] = {} if before is None else before.known
         self.rows: list[Row] | None = None
+        self.texts: list[bytes] = []
         self.skipped = 0
         self.next: Position | None = None
+        self._problem: Exception | None = None
+        try:
+            page = _decode_page(text)
+        except _UNREADABLE as exc:
+            self._problem = exc
+            return
+        self.texts = [bytes(raw) for raw in page.rows]
+        self.skipped = int(page.skipped)
+        self.next = None if page.next is None else page.next.position()
 
     @classmethod
     def made(cls, text: bytes, before: _Page | None) -> _Page:
         """The page of a text: the one before, when nothing has changed."""
         page = cls(text, before)
-        return before if before is not None and before.digest == page.digest else page
+        if before is None or before.rows is None:
+            return page
+        same = (page.texts, page.next, page.skipped) == (before.texts, before.next, before.skipped)
+        return before if same and page._problem is None else page
 
     async def read(self, table: Table) -> None:
         """Decode the rows; those that the page before had as well are taken over."""
@@ -136,24 +148,21 @@ class _Page:
         decode: Any = msgspec.json.Decoder(layout.document).decode
         rows: list[Row] = []
         try:
-            page = _decode_page(self._text)
-            texts = [bytes(raw) for raw in page.rows]
-            for start in range(0, len(texts), _ROWS_AT_ONCE):
-                part = texts[start : start + _ROWS_AT_ONCE]
-                new = [text for text in part if text not in self.known]
+            if self._problem is not None:
+                raise self._problem
+            for start in range(0, len(self.texts), _ROWS_AT_ONCE):
+                texts = self.texts[start : start + _ROWS_AT_ONCE]
+                new = [text for text in texts if text not in self.known]
                 found = dict(zip(new, layout.read(map(decode, new)), strict=True))
-                rows += [found.get(text) or self.known[text] for text in part]
+                rows += [found.get(text) or self.known[text] for text in texts]
                 await asyncio.sleep(0)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except _UNREADABLE as exc:
             raise UnsupportedError(
                 "the functions of the deployment give something else than this version reads; "
                 + DEPLOY
             ) from exc
-        self.known = dict(zip(texts, rows, strict=True))
-        self.skipped = int(page.skipped)
-        self.next = None if page.next is None else page.next.position()
+        self.known = dict(zip(self.texts, rows, strict=True))
         self.rows = rows
-        self._text = b""
 
 
 class _Pages:

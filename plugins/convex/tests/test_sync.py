@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from fake_sync import PATH, Conversation, FakeSync, transition, ts, version
+from hypothesis import given
+from hypothesis import strategies as st
+from mastra_storage_convex import _frames as frames
 from mastra_storage_convex import sync
+from mastra_storage_convex._frames import FrameError
 from mastra_storage_convex.feeds import Call, Failed, Feed
 from mastra_storage_convex.sync import SyncClient
 
@@ -445,6 +449,35 @@ async def test_garbage_costs_a_socket_and_nothing_else(
         assert fake.requests == 2
         await fake.commit(**{"m:one": 2})
         await changed(feed, ONE, 2)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda part: (
+        st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3)
+    ),
+    max_leaves=5,
+)
+CHUNK = {"type": "TransitionChunk", "chunk": "{}", "partNumber": 0, "totalParts": 2}
+CHANGE = {"type": "QueryUpdated", "queryId": 1, "value": None, "logLines": [], "journal": None}
+PROPER = [GOOD | {"modifications": [CHANGE]}, CHUNK | {"transitionId": "t"}, {"type": "Ping"}]
+
+
+@given(st.sampled_from(PROPER), st.data())
+def test_frames_are_messages_or_frame_errors(message: dict[str, Any], data: st.DataObject) -> None:
+    """Whatever becomes of a proper message on its way."""
+    if data.draw(st.booleans()):
+        text = json.dumps(message | {data.draw(st.sampled_from(sorted(message))): data.draw(JSON)})
+    else:
+        text = json.dumps(message)
+        start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+        text = text[:start] + data.draw(st.text(max_size=5)) + text[end:]
+    try:
+        got = frames.decoded(text, frames.Chunks())
+        if isinstance(got, frames.Transition):
+            frames.moment(got.end_version)
+    except FrameError:
+        pass
 
 
 async def test_frames_that_are_no_websocket_cost_no_more(fake: FakeSync, client: Client) -> None:
