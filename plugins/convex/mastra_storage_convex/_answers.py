@@ -28,6 +28,8 @@ DEPLOY = "copy the functions of this version with `mastra-storage-convex init co
 DEPLOY += "`npx convex deploy`"
 """The next step when what is deployed is not what this version needs."""
 
+_VERSION = "system:version"
+
 _OVERLOADED = {
     "CommitterFullError",
     "ExpiredInQueue",
@@ -124,9 +126,15 @@ def function_failure(message: str, path: str) -> StorageError:
         )
     if "Documents read from or written to" in message or "OptimisticConcurrency" in message:
         return _overloaded("OptimisticConcurrencyControlFailure")
+    if path == _VERSION:  # it cannot fail where it is, but production deployments say no more
+        return UnsupportedError(
+            f"the deployment has no functions, or those of another version ({path} failed"
+            f"{request}); {DEPLOY}"
+        )
     return StorageError(
         f"the function {path} failed{request}; the reason is in the deployment's logs: see its "
-        "dashboard, or run `npx convex logs`"
+        "dashboard, or run `npx convex logs`; if it is that a function could not be found or "
+        f"takes other arguments, {DEPLOY}"
     )
 
 
