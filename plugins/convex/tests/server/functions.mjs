@@ -11,18 +11,6 @@ import { checkSchema } from "./limits.mjs";
 
 const SOURCE = /(?<!\.d|\.config|\.test)\.(ts|tsx|js|jsx|mjs)$/;
 
-let home;
-
-/** A fresh directory for modules; all of them are gone when this process is. */
-function directoryForModules() {
-  if (!home) {
-    home = mkdtempSync(join(tmpdir(), "convex-server-"));
-    process.on("exit", () => rmSync(home, { recursive: true, force: true }));
-    writeFileSync(join(home, "package.json"), '{"type": "module"}');
-  }
-  return mkdtempSync(join(home, "modules-"));
-}
-
 function entryPoints(directory) {
   return readdirSync(directory, { recursive: true })
     .filter((path) => SOURCE.test(path) && !/(^|[\\/])(_generated|node_modules)[\\/]/.test(path))
@@ -50,9 +38,18 @@ export async function bundle(directory) {
   return outputFiles.map(({ path, text }) => ({ path: relative(directory, path), source: text }));
 }
 
-/** Loads modules: `{modules: Map of name → exports, schema}`. */
+/** Loads modules: `{modules: Map of name → exports, schema, directory}`. */
 export async function load(sources) {
-  const directory = directoryForModules();
+  const directory = mkdtempSync(join(tmpdir(), "convex-server-"));
+  try {
+    writeFileSync(join(directory, "package.json"), '{"type": "module"}');
+    return { ...(await loadFrom(directory, sources)), directory };
+  } finally {
+    rmSync(directory, { recursive: true, force: true }); // they are loaded: nothing is read again
+  }
+}
+
+async function loadFrom(directory, sources) {
   for (const { path, source } of sources) {
     const file = join(directory, path);
     mkdirSync(dirname(file), { recursive: true });
@@ -68,7 +65,7 @@ export async function load(sources) {
     modules.set(name, exports);
   }
   checkSchema(schema);
-  return { modules, schema, directory };
+  return { modules, schema };
 }
 
 export const NO_FUNCTIONS = { modules: new Map(), schema: null, directory: "/" };
