@@ -8,7 +8,17 @@ from typing import Any
 
 from msgspec import structs
 
-from mastra_storage import Key, Position, Query, Result, Row, Table, UnsupportedError, select
+from mastra_storage import (
+    InvalidArgumentError,
+    Key,
+    Position,
+    Query,
+    Result,
+    Row,
+    Table,
+    UnsupportedError,
+    select,
+)
 from mastra_storage_convex._answers import DEPLOY
 from mastra_storage_convex.client import Client
 from mastra_storage_convex.layout import CoreLayout, DocumentLayout, layout_of
@@ -138,6 +148,11 @@ def filter_arguments(query: Query) -> dict[str, Any]:
     if query.until is not None:
         arguments["until"] = int64(query.until)
     if isinstance(layout, CoreLayout):
+        unknown = [name for name in query.fields if name not in layout.names]
+        if unknown:
+            raise InvalidArgumentError(
+                f"table {query.table.name!r} has no indexed field {unknown[0]!r}"
+            )
         return arguments | {layout.names[name]: values for name, values in query.fields.items()}
     arguments |= {"table": query.table.name, "fields": query.fields}
     slot = _slot(layout, query)

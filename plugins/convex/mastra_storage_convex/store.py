@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mastra_storage import Storage
 from mastra_storage_convex.backend import ConvexBackend
 from mastra_storage_convex.options import settings_of
@@ -26,6 +24,10 @@ class ConvexStorage(Storage):
     """
 
     def __init__(
-        self, convex_url: str | None = None, deploy_key: str | None = None, **options: Any
+        self,
+        convex_url: str | None = None,
+        deploy_key: str | None = None,
+        *,
+        timeout: float = 30.0,
     ) -> None:
-        super().__init__(ConvexBackend(settings_of(convex_url, deploy_key, **options)))
+        super().__init__(ConvexBackend(settings_of(convex_url, deploy_key, timeout=timeout)))

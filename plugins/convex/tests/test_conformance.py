@@ -20,7 +20,6 @@ CALLS_FAIL = [
 
 
 class Kit(StorageConformance):
-    machine_examples = 10
     machine_shrinks = False
 
 
@@ -34,8 +33,6 @@ class TestTypedTables(Kit):
 
 class TestDocuments(Kit):
     """With every table under another name, so that all rows are in `documents`."""
-
-    very_many = 5_010
 
     @pytest.fixture
     def make_backend(self, convex: ConvexServer) -> Callable[[], Backend]:

@@ -20,6 +20,7 @@ from msgspec import structs
 from mastra_storage import (
     TABLES,
     Delete,
+    InvalidArgumentError,
     Message,
     Position,
     Put,
@@ -115,6 +116,10 @@ class TestArguments:
             {"prefix": ("a", "b"), "order_by": "any"},
         ):
             assert slot(**unlisted) is None
+
+    def test_of_fields_that_are_not_indexed_are_refused(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="no indexed field 'title'"):
+            list_arguments(Query(table=THREADS, fields={"title": ("x",)}))
 
     def test_numbers_are_the_nearest_there_are(self) -> None:
         assert int(int64(10**30)) == 2**63 - 1
@@ -273,3 +278,20 @@ async def test_tables_are_named_as_they_are_here(backend: ConvexBackend) -> None
         "wide",
         "workflow_snapshot",
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{}",
+        b"[1.0]",
+        b'{"id":"t","title":null,"resourceId":["r"],"metadata":[],"createdAt":1e3}',
+        b'{"$value":{"$ref":1.0},"id":"t"}',
+    ],
+)
+async def test_rows_that_are_no_records_survive(backend: ConvexBackend, value: bytes) -> None:
+    odd = row(THREADS, "t", value=value, fields={"resource_id": "r"}, touched=5)
+    await put(backend, odd)
+    assert await backend.get(THREADS, [("t",)]) == [odd]
+    query = Query(table=THREADS, fields={"resource_id": ("r",)}, order_by="recent")
+    assert (await backend.query(query)).rows == [odd]
