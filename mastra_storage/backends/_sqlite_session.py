@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from mastra_storage.backends._sqlite_errors import mapped
 from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
+from mastra_storage.backends._sqlite_threads import Threads
 from mastra_storage.backends._sqlite_writer import Writer
 from mastra_storage.schema import Table
 
@@ -24,7 +24,7 @@ class Session:
 
     def __init__(self, path: Path, patience: float, wake: Callable[[], None]) -> None:
         """`patience`: seconds to wait for locks; `wake`: called on the loop after a commit."""
-        self.readers = ThreadPoolExecutor(_READERS, "mastra-storage-reader")
+        self.readers = Threads(_READERS, "mastra-storage-reader")
         self.writer: Writer | None = None
         self._path = path
         self._patience = patience
@@ -55,7 +55,7 @@ class Session:
 
     def close(self) -> None:
         """Finish what was begun, and release everything."""
-        self.readers.shutdown()
+        self.readers.stop()
         # Only now: an `open` that was cancelled may have made the writer in the meantime.
         if self.writer is not None:
             self.writer.stop()

@@ -138,7 +138,7 @@ class SqliteBackend(Backend):
         session = self._session
         if session is None:
             raise _not_open()
-        return await asyncio.get_running_loop().run_in_executor(session.readers, work, session)
+        return await session.readers.submit(work, session)
 
     # -- watching ----------------------------------------------------------------------------
 
@@ -220,23 +220,30 @@ def _not_open() -> UnavailableError:
 
 def _get(connection: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> list[Row | None]:
     layout = layout_of(table)
-    if not exists(connection, layout):
-        return [None] * len(keys)
     moment = to_microseconds(now())
-    found = [connection.execute(layout.get, (*key, moment)).fetchone() for key in keys]
-    return [None if row is None else layout.row(row) for row in found]
+    try:
+        found = [connection.execute(layout.get, (*key, moment)).fetchone() for key in keys]
+    except sqlite3.OperationalError:
+        if exists(connection, layout):
+            raise
+        return [None] * len(keys)
+    rows = iter(layout.rows([row for row in found if row is not None]))
+    return [None if row is None else next(rows) for row in found]
 
 
 def _query(connection: sqlite3.Connection, query: Query) -> Result:
     layout = layout_of(query.table)
-    if not exists(connection, layout):
-        return Result(rows=[], total=0 if query.count else None)
     moment = to_microseconds(now())
-    rows = [layout.row(found) for found in connection.execute(*layout.page(query, moment))]
     total = None
-    if query.count:
-        total = connection.execute(*layout.count(query, moment)).fetchone()[0]
-    more = query.limit is not None and len(rows) > query.limit
-    rows = rows[: query.limit] if more else rows
+    try:
+        found = connection.execute(*layout.page(query, moment)).fetchall()
+        if query.count:
+            total = connection.execute(*layout.count(query, moment)).fetchone()[0]
+    except sqlite3.OperationalError:
+        if exists(connection, layout):
+            raise
+        return Result(rows=[], total=0 if query.count else None)
+    more = query.limit is not None and len(found) > query.limit
+    rows = layout.rows(found[: query.limit] if more else found)
     cursor = query.position(rows[-1]) if more and rows else None
     return Result(rows=rows, total=total, cursor=cursor)

@@ -339,7 +339,8 @@ async def test_writes_under_way_when_the_store_closes_are_stored(path: Path) -> 
 
 
 READ_ONLY = """
-import asyncio, os, sys, urllib.parse  # all that is needed, while it may be read
+# All that is needed, while it may be read.
+import asyncio, concurrent.futures.thread, os, sys, urllib.parse
 from mastra_storage import Message, Storage, UnavailableError
 from mastra_storage.backends.sqlite import SqliteBackend
 
