@@ -26,8 +26,8 @@ from mastra_storage_convex._answers import DEPLOY, decoded, failure_of
 from mastra_storage_convex.wire import PROTOCOL, Version
 
 _CONNECTIONS = 32
-# Servers close idle connections after five seconds; ours are dropped sooner.
-_KEEP_ALIVE = 4.0
+# Seconds. A connection that the server has closed is noticed, or costs one more attempt.
+_KEEP_ALIVE = 30.0
 _ATTEMPTS = 8
 # To open a store that is not there should not take as long as a pause of one that is open.
 _ATTEMPTS_TO_OPEN = 4
