@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from mastra_storage.backend import Query, Result
+from mastra_storage.errors import UnavailableError
 from mastra_storage.records import Message, Thread, WorkflowRun
 from mastra_storage.schema import MESSAGES, THREADS, WORKFLOW_SNAPSHOT, Row
 from mastra_storage.storage._engine import Engine, stream
@@ -78,5 +79,11 @@ class Live(Engine):
     async def _poll(self, query: Query) -> AsyncGenerator[Result, None]:
         """Look again and again, where the backend cannot watch."""
         while self._opened:
-            yield Result(rows=await self._all(query))
+            try:
+                result = Result(rows=await self._all(query))
+            except UnavailableError:
+                if self._opened:
+                    raise
+                return  # closed while it looked
+            yield result
             await asyncio.sleep(self.capabilities.poll_interval)

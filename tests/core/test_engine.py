@@ -110,6 +110,33 @@ async def test_watches_end_when_the_storage_is_closed() -> None:
     assert await waiting == "the end"
 
 
+class ClosedWhileItReads(PlainBackend):
+    """Its second query is answered by the closing of the backend."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        self.asked_again = asyncio.Event()
+
+    async def query(self, query: Query) -> Result:
+        if self.asked:
+            self.asked_again.set()
+            await self._closed.wait()
+            raise UnavailableError("the backend was closed")
+        self.asked = True
+        return await super().query(query)
+
+
+async def test_a_watch_ends_when_the_storage_is_closed_while_it_looks() -> None:
+    backend = ClosedWhileItReads()
+    async with Storage(backend) as storage:
+        watch = storage.watch_thread("t")
+        assert await anext(watch) is None
+        waiting = asyncio.ensure_future(anext(watch, "the end"))
+        await backend.asked_again.wait()
+    assert await waiting == "the end"
+
+
 async def test_a_backend_may_give_fewer_rows_than_asked() -> None:
     async with Storage(StingyBackend()) as storage:
         await fill(storage, 20)
