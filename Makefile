@@ -4,16 +4,24 @@
 #   make demo BACKEND=cloudflare   on Workers KV on this machine; needs Node.js and npm
 #   make demo BACKEND=convex       on Convex functions on this machine; needs the same
 #   make test PYTHON=python3.13    with another interpreter; each has its own environment
+#   make test WORKERS=8            in so many processes; else one more than cores, 4 at most
+#   make test ONLY="not once"      what differs from Python to Python (pytest -m); see CONTRIBUTING.md
 
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2] if v >= (3, 11) else "")' 2>/dev/null)
 VENV ?= .venv-$(VERSION)
 BACKEND ?= sqlite
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
+ONLY ?=
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+PYTEST = $(abspath $(BIN))/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
+  $(if $(ONLY),-m '$(ONLY)')
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The tests start hundreds of Pythons, which would all compile the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,9 +50,9 @@ demo-convex: $(VENV)/demo-convex.stamp
 	@printf 'how to run the same in Convex: mastra-storage demo convex://HOST\n'
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 	@for plugin in $(PLUGINS); do \
-	  echo "== $$plugin"; (cd $$plugin && $(abspath $(BIN))/python -m pytest tests) || exit 1; done
+	  echo "== $$plugin"; (cd $$plugin && $(PYTEST) tests) || exit 1; done
 
 test-all: ## run the tests on every supported Python of this machine
 	@for python in $$(.ci/pythons); do $(MAKE) --no-print-directory test PYTHON=$$python || exit 1; done

@@ -374,7 +374,7 @@ def test_a_failed_export_leaves_the_file_that_is_there() -> None:
 def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> None:
     messages = [{"role": "user", "content": "x" * 500}] * 50
     with (directory / "many.jsonl").open("w") as file:
-        for number in range(1_000):
+        for number in range(500):
             file.write(json.dumps({"thread_id": f"t{number}", "messages": messages}) + "\n")
     process = subprocess.Popen(
         [*COMMAND, "import", "many.jsonl", "sqlite:///a.db"],
@@ -390,14 +390,14 @@ def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> 
         "mastra-storage: interrupted between two batches; repeat the command to go on\n"
     )
     written = [row for row in rows_of("sqlite:///a.db") if row.table.name == "messages"]
-    assert 0 < len(written) < 50_000
+    assert 0 < len(written) < 25_000
     done = ok("import", "many.jsonl", "sqlite:///a.db")
     found = re.search(r"([\d,]+) rows written, ([\d,]+) there already", done)
     assert found is not None
     new, old = (int(number.replace(",", "")) for number in found.groups())
     assert new > 0
     assert old >= len(written)
-    assert new + old == 51_000
+    assert new + old == 25_500
     assert "0 rows written" in ok("import", "many.jsonl", "sqlite:///a.db")
 
 

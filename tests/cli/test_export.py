@@ -132,7 +132,7 @@ threads = st.builds(
 
 
 @given(thread=threads, batch=st.lists(messages, max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_any_conversation_survives_export_and_import(thread: Thread, batch: list[Message]) -> None:
     async def there_and_back() -> None:
         async with memory_storage() as source, memory_storage() as target:

@@ -15,8 +15,8 @@ from pathlib import Path
 from mastra_storage import Message, Storage, Thread
 from mastra_storage.backends.sqlite import SqliteBackend
 
-KILLS = int(os.environ.get("MASTRA_STORAGE_KILLS", "50"))
-SECONDS = float(os.environ.get("MASTRA_STORAGE_SECONDS", "8"))
+KILLS = int(os.environ.get("MASTRA_STORAGE_KILLS", "25"))
+SECONDS = float(os.environ.get("MASTRA_STORAGE_SECONDS", "4"))
 
 WRITER = """
 import asyncio, sys, time

@@ -211,7 +211,9 @@ def test_the_block_for_workers_of_the_page_runs(python: PyodideServer) -> None:
 
 def test_the_libraries_of_rest_are_not_imported(python: PyodideServer) -> None:
     assert python.run("from plugin_tests.pyodide import checks; checks.rest_modules()") == []
-    # Nor where they are installed.
+
+
+def test_nor_are_they_where_they_are_installed() -> None:
     code = (
         "import sys; from mastra_storage_cloudflare import CloudflareStore;"
         "CloudflareStore(bindings={'default': object()});"

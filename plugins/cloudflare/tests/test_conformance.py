@@ -32,6 +32,7 @@ class TestInMemory(Kit):
         return lambda: rest_backend(memory_kv, key_interval=0.01)
 
 
+@pytest.mark.once  # to a client, the server is the one of TestInMemory
 class TestOnKV(Kit):
     """The quick part of the kit, on KV bindings of the real runtime."""
 

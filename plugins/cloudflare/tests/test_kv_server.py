@@ -21,6 +21,8 @@ from cloudflare import AsyncCloudflare, NotFoundError
 from kv_server import SERVER, KVServer, KVServerError, install
 from yarl import URL
 
+pytestmark = pytest.mark.once
+
 MIB = 1024 * 1024
 
 
