@@ -151,6 +151,13 @@ class TestCommand:
         assert [each["id"] for each in found] == [each.id for each in messages][-len(found) :]
         assert found
 
+    async def test_the_demo_keeps_one(
+        self, convex: ConvexServer, urls: tuple[str, str, str]
+    ) -> None:
+        shown = await self.ok(convex, "demo", urls[1])
+        assert "read back from a newly opened store: 6 messages" in shown
+        assert (await convex.control())["documents"]["messages"] == 6
+
     async def test_what_goes_wrong_is_one_line(
         self, convex: ConvexServer, urls: tuple[str, str, str]
     ) -> None:
