@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 
@@ -164,7 +163,7 @@ def moment(version: Version) -> int:
     """The server's time of a version, as a number that only grows."""
     try:
         data = base64.b64decode(version.ts, validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise FrameError("a version without its time") from exc
     if len(data) != _BYTES_OF_TIME:
         raise FrameError("a version without its time")

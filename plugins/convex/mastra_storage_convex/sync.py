@@ -32,6 +32,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 8.0
 # A socket that lasted so long is no reason to wait longer before the next.
 _LASTING_SECONDS = 10.0
 _MAX_FRAME_BYTES = 256 * 1024 * 1024
+_NONE = "no answer yet"
 
 _log = logging.getLogger("mastra_storage.convex")
 
@@ -77,6 +78,8 @@ class SyncClient(Generic[T]):
         """`url`: of the deployment, http or https. `check` asks over HTTP for the reason when
         the server refuses something, and raises what cannot get better by itself. `build` makes
         an answer of its JSON text and of the answer before it.
+
+        `trouble` says why there is no answer, if there is none.
         """
         self._url = "ws" + url.removeprefix("http").rstrip("/") + frames.PATH
         self._key = key
@@ -87,7 +90,7 @@ class SyncClient(Generic[T]):
         self._runner: asyncio.Task[NoReturn] | None = None
         self._connections = 0
         self._seen = 0
-        self.trouble = "no answer yet"
+        self.trouble = _NONE
 
     def __repr__(self) -> str:
         return f"<SyncClient {self._url}: {len(self._queries)} queries>"
@@ -230,6 +233,7 @@ class SyncClient(Generic[T]):
                     raise FrameError("a transition does not follow the one before")
                 said.version = message.end_version
                 said.was_answered = True
+                self.trouble = _NONE
                 self._seen = max(self._seen, frames.moment(said.version))
                 self._queries.take(message.modifications)
             elif isinstance(message, frames.AuthError):

@@ -78,7 +78,8 @@ class Watches:
                 if result is not None and result != given:
                     given = result
                     yield result
-                if not await self._changed(feed, None if given else self._timeout):
+                seconds = self._timeout if given is None else None
+                if not await self._changed(feed, seconds):
                     return
 
     async def _changed(self, feed: Feed[_Page], seconds: float | None) -> bool:
@@ -196,6 +197,7 @@ class _Pages:
             start = self._next_start(len(calls) - 1, page.rows, page.next)
             rows += page.rows[: self._count_until(start, page.rows)]
         feed.keep(calls)
+        del self._starts[len(calls) - 1 :]
         return self._finished(rows + page.rows, page.next is not None)
 
     def _follow_more(self, calls: list[Call], feed: Feed[_Page]) -> None:

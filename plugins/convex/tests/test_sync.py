@@ -646,9 +646,9 @@ async def test_it_is_cancelled_in_any_state(
     await until(lambda: not fake.sockets)
 
 
-async def test_a_check_that_fails_for_now_is_no_reason(fake: FakeSync) -> None:
+async def test_what_a_check_raises_ends_it(fake: FakeSync) -> None:
     async def away() -> None:
-        raise UnavailableError("no", retryable=False)
+        raise UnavailableError("there is nothing any more")
 
     fake.answer = says_no
     client = client_of(fake.url, away)

@@ -19,6 +19,7 @@ import pytest
 from convex_calls import message, messages
 from convex_server import ConvexServer
 from convex_stores import convex_backend, convex_store
+from fake_sync import Conversation, FakeSync
 from mastra_storage_convex import ConvexBackend, sync, watching
 from mastra_storage_convex.client import Settings
 from msgspec import structs
@@ -282,6 +283,31 @@ async def test_a_refused_key_is_said_at_once(convex: ConvexServer, store: Storag
         await convex.control(dropSockets=True)
         with pytest.raises(AuthenticationError):
             await value(values, 5)
+
+
+async def test_a_reason_that_cannot_be_found_is_none() -> None:
+    """The key is refused for no reason that HTTP would tell, as while Convex is overloaded."""
+    asked = 0
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        raise UnavailableError("no Convex here", retryable=False)
+
+    async def refuses(conversation: Conversation) -> None:
+        await conversation.say({"type": "AuthError", "error": "WorkerOverloaded"})
+
+    async with FakeSync() as fake:
+        fake.values = {"threads:list": {"rows": [], "skipped": 0.0, "next": None}}
+        fake.answer = refuses
+        watches = watching.Watches(Settings(url=fake.url, key="key"), check)
+        async with aclosing(watches.watch(Query(table=THREADS))) as values:
+            waiting = asyncio.ensure_future(anext(values))
+            await asyncio.sleep(0.5)
+            assert asked > 1
+            fake.answer = None
+            async with asyncio.timeout(5):
+                assert (await waiting).rows == []
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
