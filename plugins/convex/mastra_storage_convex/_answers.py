@@ -30,6 +30,9 @@ DEPLOY += "`npx convex deploy`"
 
 _VERSION = "system:version"
 
+FUNCTION_FAILED = 560
+"""The status with which some deployments answer for a function that failed; most say 200."""
+
 _OVERLOADED = {
     "CommitterFullError",
     "ExpiredInQueue",

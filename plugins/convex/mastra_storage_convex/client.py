@@ -22,7 +22,7 @@ from mastra_storage import (
     UnavailableError,
     UnsupportedError,
 )
-from mastra_storage_convex._answers import DEPLOY, decoded, failure_of
+from mastra_storage_convex._answers import DEPLOY, FUNCTION_FAILED, decoded, failure_of
 from mastra_storage_convex.wire import PROTOCOL, Version
 
 _CONNECTIONS = 32
@@ -171,7 +171,7 @@ class Client:
                 "the deployment is running, or try again"
             ) from exc
         else:
-            if response.status == 200:
+            if response.status in (200, FUNCTION_FAILED):
                 return content
             raise failure_of(response.status, content, response.headers.get("Retry-After"))
         raise UnavailableError(f"{problem}; check the URL and proxies")

@@ -309,9 +309,11 @@ class TestFailures:
         error: type[StorageError],
         step: str,
     ) -> None:
-        answers(function_error(message))
-        found = await failure(client)
-        assert type(found) is error
+        for status in (200, 560):
+            answers(function_error(message) | {"status": status})
+            found = await failure(client)
+            assert type(found) is error
+            assert len(answers.requests) == 1
         assert not found.retryable
         assert_matches(step, found)
 
