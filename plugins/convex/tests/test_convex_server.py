@@ -524,6 +524,15 @@ class TestFaults:
         await asyncio.sleep(0.4)  # past the end of the answer that nobody waits for
         assert await app.texts() == []
 
+    async def test_clearing_forgets_a_call_that_waits(self, app: Deployment) -> None:
+        await app.server.control(delayMs=200)
+        adding = asyncio.ensure_future(app.add("a", 1))
+        await asyncio.sleep(0.05)
+        await app.server.reset()
+        with pytest.raises(aiohttp.ClientError):
+            await adding
+        assert await app.texts() == []
+
     @pytest.mark.parametrize(
         "settings",
         [

@@ -51,6 +51,7 @@ process.on("unhandledRejection", defect);
 
 const keys = new Keys(options["admin-key"]);
 let settings, faults, counts, log, deployed;
+let clears = 0;
 
 async function functionsOf(name) {
   if (name === "none") return NO_FUNCTIONS;
@@ -85,6 +86,7 @@ async function control({ reset = false, clear = false, settle = false, dropSocke
   keys.refused = settings.refuseKeys;
   setClockAhead(settings.clockAheadMs);
   const wanted = functions ?? (reset ? options.functions : deployed);
+  if (clear) clears += 1;
   if (wanted !== deployed || functions || clear) {
     const next = wanted !== deployed || functions ? await functionsOf(wanted) : deployment.functions;
     await deployment.deploy(next, clear ? [] : undefined);
@@ -171,7 +173,9 @@ async function answerCall(request, response, kind) {
   entry.bytesIn = body.length;
   if (settings.recordBodies) entry.body = body.toString();
   const delayMs = settings.delayMs + (fault?.kind === "delay" ? fault.ms : 0);
+  const before = clears;
   if (delayMs > 0) await sleep(delayMs);
+  if (clears !== before) return request.socket.destroy(); // it would write to what comes after
   let answer;
   if (!fault?.replaces || fault.when === "after") answer = await run(kind, call, request, entry);
   if (fault?.kind === "drop") return request.socket.destroy();
