@@ -1,0 +1,173 @@
+"""What the benchmarks share: taking turns, medians and their spread, tables, the report.
+
+The sides of a comparison take turns within one run, so that whatever else the machine does meets
+all of them. What counts is the ratio of medians; times depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Made by `make bench`, which measures all sides in one run, in turns. A number like 1.8 (1.7–2.1) is
+a ratio of medians with its quartiles: how many times as long as the side it is compared with.
+Run it on your machine: ratios carry over, milliseconds do not.
+"""
+
+Call = Callable[[], Awaitable[object]]
+
+
+class Absent(Exception):  # noqa: N818  (nothing went wrong)
+    """A side has nothing that does what is measured."""
+
+
+@dataclass
+class Samples:
+    """The seconds that one side took, or why there are none."""
+
+    seconds: list[float] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        if len(self.seconds) < 2:
+            return self.median, self.median
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+    def ratio(self, base: Samples) -> str:
+        """How many times as long as `base`, with the quartiles."""
+        if not self.seconds:
+            return self.failure
+        low, high = (value / base.median for value in self.quartiles)
+        return f"{short(self.median / base.median)} ({short(low)}–{short(high)})"
+
+
+async def in_turns(
+    sides: Mapping[str, Call],
+    *,
+    rounds: int,
+    repeat: int = 1,
+    budget: float = 10.0,
+    before: Mapping[str, Call] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Samples]:
+    """The seconds of one call of each side, in rounds in which all take their turn.
+
+    A sample is `repeat` calls in a row, divided by their number. A side that has used up `budget`
+    seconds rests after its second turn. One that fails is left out from then on, with the reason.
+    What `before` has for a side runs before each of its turns, and is not measured.
+    """
+    found = {name: Samples() for name in sides}
+    for number in range(rounds):
+        names = list(sides)
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            samples = found[name]
+            spent = sum(samples.seconds) * repeat
+            if samples.failure or (spent > budget and len(samples.seconds) >= 2):
+                continue
+            try:
+                if before is not None:
+                    await before[name]()
+                samples.seconds.append(await _sample(sides[name], repeat, clock))
+            except Absent:
+                samples.failure = "–"
+            except Exception as exc:  # noqa: BLE001  (the report names it)
+                samples.failure = f"fails: {type(exc).__name__}"
+                samples.seconds.clear()
+    return found
+
+
+async def _sample(call: Call, repeat: int, clock: Callable[[], float]) -> float:
+    gc.collect()
+    start = clock()
+    for _ in range(repeat):
+        await call()
+    return (clock() - start) / repeat
+
+
+def short(number: float) -> str:
+    """Two or three digits that matter."""
+    if number >= 1000:
+        return f"{number:,.0f}"
+    if number >= 10:
+        return f"{number:.0f}"
+    return f"{number:.1f}" if number >= 1 else f"{number:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{short(seconds * factor)} {unit}"
+    return f"{short(seconds * 1e6)} µs"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def target(name: str, value: float, limit: float, *, at_least: bool = False) -> list[str]:
+    """A row that says whether a promise is kept."""
+    kept = value >= limit if at_least else value <= limit
+    sign = "at least" if at_least else "at most"
+    return [name, short(value), f"{sign} {short(limit)}", "yes" if kept else "**no**"]
+
+
+TARGET_HEAD = ("promise", "measured", "limit", "kept")
+
+
+def machine(distributions: Sequence[str] = (), *others: str) -> str:
+    """The size of the machine and what ran on it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    size = f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.system()}"
+    parts = [f"Python {platform.python_version()}", *others]
+    parts += [f"{name} {version(name)}" for name in distributions]
+    load = os.getloadavg()[0]
+    busy = (
+        f" Others kept it busy: a load of {load:.1f}." if load > 1.5 * (os.cpu_count() or 1) else ""
+    )
+    return f"On {size}, with {', '.join(parts)}.{busy}"
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """`--quick` for small sizes, `--write` to put the section into the report."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all")
+    parser.add_argument("--write", action="store_true", help=f"write into docs/{REPORT.name}")
+    return parser.parse_args()
+
+
+def publish(name: str, text: str, *, write: bool) -> None:
+    """Print a section, and put it in its place of the report."""
+    print(text)
+    if not write:
+        return
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    section = f"{begin}\n{text.strip()}\n{end}"
+    report = REPORT.read_text() if REPORT.exists() else HEAD
+    if begin in report:
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        report = pattern.sub(lambda _: section, report)
+    else:
+        report = f"{report.rstrip()}\n\n{section}\n"
+    REPORT.write_text(report)
