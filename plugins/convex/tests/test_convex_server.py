@@ -18,6 +18,8 @@ import pytest
 from convex_server import SERVER, ConvexServer, ConvexServerError, install
 from deployments import APP, Deployment, FunctionError, int64, note, to_int
 
+pytestmark = pytest.mark.once
+
 MIB = 1024 * 1024
 EXTRA_FIELD = (
     "ArgumentValidationError: Object contains extra field `other` that is not in the validator.\n\n"

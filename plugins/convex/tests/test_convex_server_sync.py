@@ -21,6 +21,8 @@ from convex import ConvexClient, ConvexError, ConvexInt64
 from convex_server import SERVER, ConvexServer
 from deployments import APP, Deployment, FunctionError, int64, note
 
+pytestmark = pytest.mark.once
+
 LIST: dict[str, Any] = {"owner": "a", "descending": False, "limit": 100}
 
 

@@ -12,6 +12,8 @@ import pytest
 from convex_server import SERVER, install
 from mastra_storage_convex.wire import PROTOCOL
 
+pytestmark = pytest.mark.once
+
 FUNCTIONS = Path(mastra_storage_convex.__file__).parent / "functions"
 CHECKS = Path(__file__).parent / "functions"
 ROWS = ("documents", "evals", "messages", "resources", "threads", "traces", "workflowRuns")

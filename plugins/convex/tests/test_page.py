@@ -59,6 +59,7 @@ def complaints(project: Path) -> str:
     return node(compiler, "--project", project).stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("schema", [None, OF_ONES_OWN])
 def test_it_type_checks(project: Path, schema: str | None) -> None:
     if schema is not None:
@@ -66,6 +67,7 @@ def test_it_type_checks(project: Path, schema: str | None) -> None:
     assert complaints(project) == ""
 
 
+@pytest.mark.once
 def test_its_types_are_those_of_the_tables(project: Path) -> None:
     for path, there, wrong in (
         ("convex/conversations.ts", "thread?.resourceId", "thread?.resource"),
