@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,9 @@ class Finder:
             if not 0 < len(found.rows) <= len(wanted):
                 raise UnsupportedError(f"{path} gives other rows than were asked for; {DEPLOY}")
             documents += found.rows
-        rows = iter(layout.read([document for document in documents if document is not None]))
-        return [None if document is None else next(rows) for document in documents]
+        rows = layout.read([document for document in documents if document is not None])
+        there = {row.key: row for row in _unexpired(rows)}
+        return [there.get(key) for key in keys]
 
     async def query(self, query: Query) -> Result:
         """The rows that match, all up to the limit."""
@@ -84,7 +86,8 @@ class Finder:
             path, arguments = list_arguments(step)
             found = await self._client.query(path, arguments, list_answer(query.table))
             for start in range(0, len(found.rows), _ROWS_AT_ONCE):
-                rows += layout_of(query.table).read(found.rows[start : start + _ROWS_AT_ONCE])
+                part = found.rows[start : start + _ROWS_AT_ONCE]
+                rows += _unexpired(layout_of(query.table).read(part))
                 await asyncio.sleep(0)
             if found.next is None:
                 return Result(rows=rows)
@@ -118,6 +121,17 @@ class Finder:
             if found.next is None:
                 return count
             arguments["after"] = found.next
+
+
+def _unexpired(rows: list[Row]) -> list[Row]:
+    """Rows without those that have expired.
+
+    The functions leave them out too, but an answer may be one that Convex kept for some seconds.
+    """
+    if all(row.expires_at is None for row in rows):
+        return rows
+    now = time.time_ns() // 1000
+    return [row for row in rows if row.expires_at is None or row.expires_at > now]
 
 
 def list_arguments(query: Query) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -295,3 +296,24 @@ async def test_rows_that_are_no_records_survive(backend: ConvexBackend, value: b
     assert await backend.get(THREADS, [("t",)]) == [odd]
     query = Query(table=THREADS, fields={"resource_id": ("r",)}, order_by="recent")
     assert (await backend.query(query)).rows == [odd]
+
+
+async def test_an_answer_that_was_kept_holds_no_expired_rows(
+    backend: ConvexBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.time_ns() + 10**12
+    await put(
+        backend,
+        *[
+            row(BARE, "a", "b", str(n), order=n, expires_at=(later // 1000 + 5 if n % 2 else None))
+            for n in range(6)
+        ],
+    )
+    monkeypatch.setattr(time, "time_ns", lambda: later + 10**9)
+    keys = [("a", "b", str(n)) for n in range(6)]
+    assert [row is None for row in await backend.get(BARE, keys)] == [False, True] * 3
+    found = await backend.query(Query(table=BARE, limit=2))
+    assert [row.order for row in found.rows] == [0, 2]
+    assert found.cursor is not None
+    rest = await backend.query(Query(table=BARE, after=found.cursor))
+    assert [row.order for row in rest.rows] == [4]
