@@ -15,7 +15,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1,
 ONLY ?=
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
-BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 PYTEST = $(abspath $(BIN))/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
   $(if $(ONLY),-m '$(ONLY)')
 
@@ -57,8 +57,9 @@ test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 test-all: ## run the tests on every supported Python of this machine
 	@for python in $$(.ci/pythons); do $(MAKE) --no-print-directory test PYTHON=$$python || exit 1; done
 
-bench: $(VENV)/test.stamp ## measure
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)-bench/bench.stamp ## measure, and write docs/benchmarks.md; needs Node.js and npm
+	@for script in $(BENCHMARKS); do \
+	  echo "== $$script"; $(VENV)-bench/bin/python $$script --write || exit 1; done
 
 lint: $(VENV)/lint.stamp ## check style, types and the documentation
 	@$(BIN)/ruff check
@@ -72,13 +73,13 @@ clean: ## remove what this file made
 
 # -- environments: made once, refreshed when what they install changes --------------------------
 
-$(VENV)/pyvenv.cfg:
+$(VENV)/pyvenv.cfg $(VENV)-bench/pyvenv.cfg:
 	@test -n "$(VERSION)" || { \
 	  echo "$(PYTHON) is not Python 3.11 or newer: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
 	  echo "Name one that is, as in: make $(MAKECMDGOALS) PYTHON=python3.12"; \
 	  echo "Found here:" $$(.ci/pythons); exit 1; } >&2
-	@echo "Setting up $(VENV) (once)"
-	@$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(@D) (once)"
+	@$(PYTHON) -m venv $(@D)
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 	@$(BIN)/python -m pip install -qq --editable '.[cli]'
@@ -99,6 +100,14 @@ $(VENV)/test.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)/pyven
 	@$(BIN)/python -m pip install -qq --editable '.[cli,testing]' --group test \
 	  $(foreach plugin,$(PLUGINS),--editable ./$(plugin) --group $(plugin)/pyproject.toml:test)
 	@touch $@ $(VENV)/demo.stamp
+
+# Apart from the tests: what is compared brings along a hundred packages.
+$(VENV)-bench/bench.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)-bench/pyvenv.cfg
+	@echo "Installing what the benchmarks compare into $(@D)"
+	@$(@D)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(@D)/bin/python -m pip install -qq --editable . --group bench \
+	  $(foreach plugin,$(PLUGINS),--editable ./$(plugin))
+	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp
 	@echo "Installing the linters into $(VENV)"
