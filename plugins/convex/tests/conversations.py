@@ -27,7 +27,7 @@ def conversation(number: int) -> Conversation:
         created_at=start,
         updated_at=start,
     )
-    turns = [("system", "text", _text(chance, 800))]
+    turns: list[tuple[str, str, Any]] = [("system", "text", _text(chance, 800))]
     for turn in range(chance.randint(3, 20)):
         call = f"call_{number}_{turn}"
         turns += [
