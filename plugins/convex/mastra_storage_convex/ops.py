@@ -43,8 +43,11 @@ class EncodedOp(Struct, frozen=True):
 
     @property
     def needs_token(self) -> bool:
-        """Whether a repeated mutation could not tell from the rows that it happened before."""
-        return isinstance(self.op, Delete) and self.op.if_version is not None
+        """Whether a repeated mutation could not tell from the rows that it happened before.
+
+        Deleting twice would also delete what somebody else stored in between.
+        """
+        return isinstance(self.op, (Delete, DeletePrefix))
 
 
 class BusyError(UnavailableError):

@@ -115,7 +115,6 @@ class TestMerging:
         await writer.write(ops)
         [sent] = functions.sent
         assert sent["again"] is False
-        assert "token" not in sent
         [call] = sent["calls"]
         document = call["ops"][0].pop("doc")
         assert document == {
@@ -227,17 +226,20 @@ class TestRepeating:
         assert (first.pop("again"), again.pop("again")) == (False, True)
         assert first == again
 
-    async def test_conditional_deletes_have_a_token(
-        self, writer: Writer, functions: Functions
+    @pytest.mark.parametrize("op", [Delete(OWN, ("a",)), DeletePrefix(OWN, ())])
+    async def test_of_deletes_is_known_by_a_token(
+        self, writer: Writer, functions: Functions, op: Op
     ) -> None:
         for _ in range(2):
-            await writer.write([Delete(OWN, ("a",), "v1")])
+            await writer.write([put("a"), op])
         first, again, other = (
             msgspec.json.decode(functions.raw[number](flag))["token"]
             for number, flag in ((0, False), (0, True), (1, False))
         )
         assert first == again != other
         assert len(first) == 32
+        await writer.write([put("a", if_version=ABSENT), Touch(OWN, ("a",), 1)])
+        assert "token" not in functions.sent[2]
 
 
 class TestCancelling:

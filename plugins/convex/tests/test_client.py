@@ -12,7 +12,7 @@ import tenacity
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from convex_server import ConvexServer
-from convex_stores import convex_backend
+from convex_stores import convex_backend, convex_store
 from mastra_storage_convex._answers import TransactionTooLargeError
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.wire import PROTOCOL
@@ -25,6 +25,7 @@ from mastra_storage import (
     RateLimitedError,
     StorageError,
     Table,
+    Thread,
     TooLargeError,
     UnavailableError,
     UnsupportedError,
@@ -392,6 +393,23 @@ class TestOnTheServer:
             with pytest.raises(UnsupportedError, match="mastra-storage-convex init"):
                 await backend.open()
             await backend.close()
+
+    async def test_a_repeated_delete_takes_nothing_that_came_after_it(
+        self, convex: ConvexServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mastra_storage_convex.client._BACKOFF", tenacity.wait_fixed(0.3))
+        thread = Thread(id="t", resource_id="r")
+        async with convex_store(convex) as storage, convex_store(convex) as other:
+            await storage.save_thread(thread)
+            await convex.control(faults=[{"kind": "drop", "when": "after", "match": "write"}])
+            deletion = asyncio.ensure_future(storage.delete_thread("t"))
+            async with asyncio.timeout(5):
+                while await other.get_thread_by_id("t") is not None:
+                    pass
+            await other.save_thread(thread)
+            assert not deletion.done()
+            await deletion
+            assert await other.get_thread_by_id("t") == thread
 
     async def test_redacted_messages_name_the_request(self, convex: ConvexServer) -> None:
         backend = convex_backend(convex)
