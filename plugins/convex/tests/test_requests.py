@@ -25,7 +25,8 @@ from mastra_storage import (
 
 Call = Callable[[Storage], Awaitable[Any]]
 
-SMALL, LARGE = 100, 5_000
+SMALL, LARGE = 100, 5_000  # messages
+MOST = 1_500  # rows of any other table
 pytestmark = pytest.mark.xdist_group("requests")
 
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -106,46 +107,35 @@ def page(storage: Storage, kind: str, field: str, value: str) -> Awaitable[Page[
 async def fill(server: ConvexServer, count: int) -> None:
     """So many rows in every table; those that a filter takes lie among as many others."""
     times = [START + timedelta(seconds=n) for n in range(count)]
-    half: list[dict[str, Any]] = [
-        {"created_at": time} | ({} if n % 2 else FIELDS) for n, time in enumerate(times)
-    ]
     async with convex_store(server) as storage:
-        threads = [Thread(id="t" if n == 0 else f"t{n}", resource_id="r") for n in range(count)]
-        for thread, time in zip(threads, times, strict=True):
-            thread.created_at = thread.updated_at = time
-        threads[1].resource_id = threads[2].resource_id = "few"
-        await storage.batch_insert("threads", threads)
         batch = messages(count)
         for each, time in zip(batch, times, strict=True):
             each.created_at = time
         await storage.batch_insert("messages", batch)
-        await storage.batch_insert(
-            "traces",
-            [
+        threads = [Thread(id="t", resource_id="r", created_at=START)]
+        others: dict[str, list[Any]] = {"traces": [], "evals": [], "workflow_snapshot": []}
+        for n, time in enumerate(times[:MOST]):
+            row: dict[str, Any] = {"created_at": time} | ({} if n % 2 else FIELDS)
+            owner = "few" if n in (1, 2) else "r"
+            threads.append(Thread(id=f"t{n}", resource_id=owner, created_at=time))
+            others["traces"].append(
                 Trace(id=f"x{n}", trace_id="xy"[n % 2], name="nm"[n % 2], scope="sr"[n % 2], **row)
-                for n, row in enumerate(half)
-            ],
-        )
-        await storage.batch_insert(
-            "evals",
-            [
+            )
+            others["evals"].append(
                 Eval(id=f"e{n}", agent_name="ab"[n % 2], type=("test", "live")[n % 2], **row)
-                for n, row in enumerate(half)
-            ],
-        )
-        await storage.batch_insert(
-            "workflow_snapshot",
-            [
+            )
+            others["workflow_snapshot"].append(
                 WorkflowRun(
                     run_id=f"u{n}",
-                    workflow_name="wv"[(n > 2) * n % 2],
+                    workflow_name="v" if n % 2 and n > 2 else "w",
                     resource_id="rq"[n % 2],
                     status=("done", "failed")[n % 2],
                     created_at=time,
                 )
-                for n, time in enumerate(times)
-            ],
-        )
+            )
+        await storage.batch_insert("threads", threads)
+        for table, rows in others.items():
+            await storage.batch_insert(table, rows)
 
 
 def filled(count: int) -> Iterator[ConvexServer]:
@@ -162,7 +152,7 @@ def small() -> Iterator[ConvexServer]:
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[ConvexServer]:
-    """A server of its own with 5,000 rows in every table."""
+    """A server of its own with 5,000 messages, and 1,500 rows in every other table."""
     yield from filled(LARGE)
 
 
@@ -205,27 +195,28 @@ async def test_the_last_ten_messages_are_the_last_ten(
 
 
 @pytest.mark.parametrize(
-    "listing",
+    ("rows", "listing"),
     [
-        lambda s, cursor: s.get_messages_paginated("t", cursor=cursor, per_page=100, count=False),
-        lambda s, cursor: s.list_threads(order_by="updated_at", cursor=cursor, count=False),
-        lambda s, cursor: s.get_traces(cursor=cursor, count=False),
+        (LARGE, lambda s, **page: s.get_messages_paginated("t", **page)),
+        (MOST + 1, lambda s, **page: s.list_threads(order_by="updated_at", **page)),
+        (MOST, lambda s, **page: s.get_traces(**page)),
     ],
     ids=["messages", "threads", "traces"],
 )
-async def test_a_deep_page_costs_what_the_first_does(large: ConvexServer, listing: Any) -> None:
+async def test_a_deep_page_costs_what_the_first_does(
+    large: ConvexServer, rows: int, listing: Any
+) -> None:
     cursor, found = None, []
     async with convex_store(large) as storage:
-        while True:
+        for _ in range(0, rows, 100):
             async with cost_at(large) as cost:
-                page = await listing(storage, cursor)
+                page = await listing(storage, cursor=cursor, per_page=100, count=False)
             assert len(cost) == 1
             assert cost.documents <= 101
             found += ids(page)
             cursor = page.next_cursor
-            if cursor is None:
-                break
-    assert len(found) == len(set(found)) == LARGE
+    assert cursor is None
+    assert len(found) == len(set(found)) == rows
 
 
 async def test_counting_is_a_call_of_its_own(large: ConvexServer) -> None:
@@ -238,6 +229,13 @@ async def test_all_messages_of_a_long_thread(large: ConvexServer) -> None:
     cost, found = await cost_of(large, lambda s: s.get_messages("t"))
     assert len(found) == LARGE
     assert cost.labels == ["query messages:list"] * 2
+
+
+async def test_many_messages_by_their_ids(large: ConvexServer) -> None:
+    wanted = [f"m{n}" for n in range(LARGE - 1, -1, -2)]
+    cost, found = await cost_of(large, lambda s: s.get_messages_by_id("t", wanted))
+    assert ids(found) == wanted
+    assert cost.labels == ["query messages:get"] * 3
 
 
 async def test_a_write_costs_the_same_whatever_the_size_of_the_table(
@@ -334,7 +332,7 @@ async def test_a_filter_without_an_index_reads_only_what_an_index_leaves(
     )
     assert len(page) == 0
     assert len(cost) == 1
-    assert cost.documents == LARGE // 2
+    assert cost.documents == MOST // 2
 
 
 async def test_tables_are_told_by_a_few_documents(large: ConvexServer) -> None:

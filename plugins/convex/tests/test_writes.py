@@ -212,6 +212,11 @@ class TestAtomicity:
             await store.save_messages(batch)
         assert cost.labels == [WRITE]
         assert await store.get_messages("t") == batch
+        async with cost_at(convex) as cost:
+            updates = [MessageUpdate(each.id, role="tool") for each in batch]
+            assert len(await store.update_messages("t", updates)) == 1_999
+        assert cost.labels == ["query messages:get"] * 2 + [WRITE]
+        assert {each.role for each in await store.get_messages("t")} == {"tool"}
 
 
 class TestParts:
@@ -225,6 +230,24 @@ class TestParts:
             await store.save_messages(batch)
         assert cost.labels == [WRITE] * 2
         assert await store.get_messages("t") == batch
+
+    async def test_many_are_moved_and_deleted_in_parts(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        await store.save_thread(Thread(id="u", resource_id="r"))
+        batch = await store.save_messages(messages(1_500))
+        async with cost_at(convex) as cost:
+            await convex.control(
+                faults=[{"kind": "drop", "when": "after", "match": "system:write", "skip": 1}]
+            )
+            await store.update_messages("t", [MessageUpdate(m.id, thread_id="u") for m in batch])
+        assert cost.labels.count(WRITE) == 3
+        assert await store.get_messages("t") == []
+        moved = await store.get_messages("u")
+        assert ids(moved) == ids(batch)
+        await store.delete_messages("u", [*ids(batch), *(f"x{n}" for n in range(1_000))])
+        assert await store.get_messages("u") == []
+        assert await documents(convex, "messages") == 0
 
     async def test_a_part_that_fails_is_named(self, convex: ConvexServer, store: Storage) -> None:
         batch = messages(2_500)
