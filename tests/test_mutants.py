@@ -17,6 +17,8 @@ from mastra_storage.schema import Key, Row, Table
 from mastra_storage.testing import StorageConformance
 from mastra_storage.testing.live import run_kit
 
+pytestmark = pytest.mark.once  # the kit itself passes on every Python
+
 # -- planted faults -------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ class TestTypedTables(Kit):
         return lambda: convex_backend(convex)
 
 
+@pytest.mark.once  # the kit's own tables are there in TestTypedTables too
 class TestDocuments(Kit):
     """With every table under another name, so that all rows are in `documents`."""
 
