@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from mastra_storage import Message
 
 _START = datetime(2025, 3, 1, 9, 0, tzinfo=timezone.utc)
+_DIFFERENT = 1_000
 _CITIES = ("Lisbon", "Oslo", "Zürich", "São Paulo", "Chicago", "Nagoya", "Kraków", "Nairobi")
 _WORDS = """
 the booking flight is on time and your seat by window was changed to aisle because fare class
@@ -21,15 +23,14 @@ this – naturally there are no fees – anything else before we close ticket to
 
 def message_of(thread_id: str, number: int) -> Message:
     """One message, of about 1 KB on average: a user's, an answer, a tool's call or its result."""
-    chance = random.Random(number)
-    role, content = _TURNS[number % len(_TURNS)](chance, number)
+    role, content = _turn(number % _DIFFERENT)
     return Message(
-        id=f"msg-{number:08d}-{chance.getrandbits(48):012x}",
+        id=f"msg-5d1c8a3f-{number:012d}",
         thread_id=thread_id,
         role=role,
         content=content,
-        metadata={"model": "m-1", "tokens": chance.randrange(4000)} if role == "assistant" else {},
-        created_at=_START + timedelta(seconds=7 * number, microseconds=chance.randrange(10**6)),
+        metadata={"model": "m-1", "tokens": number % 4000} if role == "assistant" else {},
+        created_at=_START + timedelta(seconds=7 * number, microseconds=number * 7919 % 10**6),
     )
 
 
@@ -40,6 +41,11 @@ def messages_of(thread_id: str, count: int, start: int = 0) -> list[Message]:
 def batches_of(thread_id: str, count: int, size: int) -> Iterator[list[Message]]:
     for start in range(0, count, size):
         yield messages_of(thread_id, min(size, count - start), start)
+
+
+@lru_cache(_DIFFERENT)
+def _turn(number: int) -> tuple[str, Any]:
+    return _TURNS[number % len(_TURNS)](random.Random(number), number)
 
 
 def _text(chance: random.Random, words: int) -> str:

@@ -71,20 +71,22 @@ async def in_turns(
     """The seconds of one call of each side, in rounds in which all take their turn.
 
     A sample is `repeat` calls in a row, divided by their number. A side that has used up `budget`
-    seconds rests after its second turn. One that fails is left out from then on, with the reason.
-    What `before` has for a side runs before each of its turns, and is not measured.
+    seconds in all rests after its second turn. One that fails is left out, with the reason.
+    What `before` has for a side runs before each of its turns, and is not measured. A call that
+    gives a float has measured itself.
     """
     found = {name: Samples() for name in sides}
+    spent = dict.fromkeys(sides, 0.0)
     for number in range(rounds):
         names = list(sides)
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             samples = found[name]
-            spent = sum(samples.seconds) * repeat
-            if samples.failure or (spent > budget and len(samples.seconds) >= 2):
+            if samples.failure or (spent[name] > budget and len(samples.seconds) >= 2):
                 continue
+            start = time.perf_counter()
             try:
-                if before is not None:
+                if before is not None and name in before:
                     await before[name]()
                 samples.seconds.append(await _sample(sides[name], repeat, clock))
             except Absent:
@@ -92,6 +94,7 @@ async def in_turns(
             except Exception as exc:  # noqa: BLE001  (the report names it)
                 samples.failure = f"fails: {type(exc).__name__}"
                 samples.seconds.clear()
+            spent[name] += time.perf_counter() - start
     return found
 
 
@@ -99,8 +102,8 @@ async def _sample(call: Call, repeat: int, clock: Callable[[], float]) -> float:
     gc.collect()
     start = clock()
     for _ in range(repeat):
-        await call()
-    return (clock() - start) / repeat
+        result = await call()
+    return result if isinstance(result, float) else (clock() - start) / repeat
 
 
 def short(number: float) -> str:

@@ -1,0 +1,155 @@
+"""Sequences of requests that others would send to Workers KV, sent for real.
+
+`TypeScript` sends what `@mastra/cloudflare` sends: before every operation it looks up the
+namespace. `OfficialSDK` is the `cloudflare` package, its calls in `asyncio.gather`. Both find
+values of about 1 KB, and an order list of 1,000 messages, under keys made for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import aiohttp
+import msgspec
+import yarl
+from _conversations import message_of
+
+if TYPE_CHECKING:
+    from kv_server import KVServer
+
+KEYS = 1_000
+# A step of more operations than this is measured over so many, and the time scaled.
+_SERIAL, _PARALLEL = 15, 500
+
+Operation = Literal["get", "put", "delete", "list", "get order", "put order"]
+
+
+class Step(NamedTuple):
+    """A number of operations, one after the other or all at once."""
+
+    operation: Operation
+    number: int = 1
+    parallel: bool = False
+
+    @property
+    def measured(self) -> int:
+        return min(self.number, _PARALLEL if self.parallel else _SERIAL)
+
+
+class Replay:
+    """Sends steps, all of them or as many as tell how long all would take."""
+
+    requests_each = 1
+
+    def __init__(self, server: KVServer) -> None:
+        self._server = server
+
+    async def operate(self, operation: Operation, number: int) -> None:
+        raise NotImplementedError
+
+    async def step(self, step: Step, count: int) -> None:
+        if step.parallel:
+            await asyncio.gather(*[self.operate(step.operation, n) for n in range(count)])
+            return
+        for number in range(count):
+            await self.operate(step.operation, number)
+
+    async def run(self, steps: Sequence[Step]) -> float:
+        """Send the steps; the seconds that all of them would take."""
+        clock = asyncio.get_running_loop().time
+        seconds = 0.0
+        for step in steps:
+            start = clock()
+            await self.step(step, step.measured)
+            seconds += (clock() - start) * step.number / step.measured
+        return seconds
+
+    def requests(self, steps: Sequence[Step]) -> int:
+        return self.requests_each * sum(step.number for step in steps)
+
+
+def _key(operation: Operation, number: int) -> str:
+    if operation.endswith("order"):
+        return "order"
+    return f"{'m' if operation == 'get' else 'p'}:{number % KEYS}"
+
+
+class TypeScript(Replay):
+    """The requests of the TypeScript store, over as many connections as it likes."""
+
+    requests_each = 2
+
+    async def open(self) -> None:
+        self._base = f"{self._server.url}/accounts/{self._server.account_id}/storage/kv/namespaces"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
+            headers={"Authorization": f"Bearer {self._server.token}"},
+            raise_for_status=True,
+        )
+        title = {"title": "replay_mastra_threads"}
+        async with self._session.post(self._base, json=title) as answer:
+            self.namespace: str = (await answer.json())["result"]["id"]
+        values = [msgspec.json.encode(message_of("replay", n)).decode() for n in range(KEYS)]
+        order = [{"id": f"message-{n:032d}", "score": n} for n in range(KEYS)]
+        self._value, self._order = values[0], msgspec.json.encode(order).decode()
+        pairs = [{"key": f"m:{n}", "value": value} for n, value in enumerate(values)]
+        pairs.append({"key": "order", "value": self._order})
+        async with self._session.put(f"{self._base}/{self.namespace}/bulk", json=pairs) as answer:
+            await answer.read()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def operate(self, operation: Operation, number: int) -> None:
+        query = {"page": "1", "per_page": "50"}
+        async with self._session.get(self._base, params=query) as answer:
+            msgspec.json.decode(await answer.read())
+        space = f"{self._base}/{self.namespace}"
+        url = yarl.URL(f"{space}/values/{_key(operation, number)}", encoded=True)
+        if operation == "list":
+            limit = {"prefix": "m:", "limit": "1000"}
+            async with self._session.get(f"{space}/keys", params=limit) as answer:
+                msgspec.json.decode(await answer.read())
+        elif operation.startswith("get"):
+            async with self._session.get(url) as answer:
+                msgspec.json.decode(await answer.read())
+        elif operation == "delete":
+            async with self._session.delete(url) as answer:
+                await answer.read()
+        else:
+            form = aiohttp.FormData(default_to_multipart=True)
+            form.add_field("value", self._order if operation == "put order" else self._value)
+            async with self._session.put(url, data=form) as answer:
+                await answer.read()
+
+
+class OfficialSDK(Replay):
+    """The `cloudflare` package; it knows its namespace."""
+
+    def __init__(self, server: KVServer, namespace: str) -> None:
+        super().__init__(server)
+        self._where = {"account_id": server.account_id, "namespace_id": namespace}
+
+    async def open(self) -> None:
+        from cloudflare import AsyncCloudflare
+
+        self._client = AsyncCloudflare(api_token=self._server.token, base_url=self._server.url)
+        self._value = msgspec.json.encode(message_of("replay", 0))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def operate(self, operation: Operation, number: int) -> None:
+        api: Any = self._client.kv.namespaces
+        key = _key(operation, number)
+        if operation == "list":
+            await api.keys.list(**self._where, prefix="m:", limit=1000)
+        elif operation.startswith("get"):
+            answer = await api.values.get(key, **self._where)
+            msgspec.json.decode(await answer.read())
+        elif operation == "delete":
+            await api.values.delete(key, **self._where)
+        else:
+            await api.values.update(key, **self._where, value=self._value, metadata={"v": 1})
