@@ -18,6 +18,8 @@ from convex_stores import convex_store
 
 from mastra_storage import AuthenticationError, Storage, Thread
 
+pytestmark = pytest.mark.once
+
 SOURCES = Path(__file__).parents[1] / "mastra_storage_convex" / "functions"
 EXPORT = re.compile(
     r"^export (?:(?:type|interface) \w+|\{ ?(.*?) ?\} from|(default)\b|"

@@ -30,6 +30,8 @@ from mastra_storage import (
     WorkflowRun,
 )
 
+pytestmark = pytest.mark.once
+
 T0 = datetime(2025, 1, 1, tzinfo=timezone.utc)
 THEIRS = {
     "threads": "getById getByResourceId getByResourceIdPaginated save update deleteThread",

@@ -36,6 +36,8 @@ from mastra_storage import (
     UnavailableError,
 )
 
+pytestmark = pytest.mark.once
+
 MANY = 1_500  # more than one mutation deletes
 OWN = Table(name="own_rows", key=("id",), fields=("owner",), ordered=(0,))
 
