@@ -16,7 +16,7 @@ ONLY ?=
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
-PYTEST = $(abspath $(BIN))/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
+PYTEST = $(abspath $(BIN))/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
   $(if $(ONLY),-m '$(ONLY)')
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

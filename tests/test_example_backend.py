@@ -12,8 +12,6 @@ import pytest
 
 from mastra_storage.cli.exits import NOT_FOUND
 
-pytestmark = pytest.mark.xdist_group("example")
-
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "mastra-storage-journal"
 
 

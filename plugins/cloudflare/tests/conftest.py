@@ -8,13 +8,11 @@ import pytest
 from kv_server import KVServer
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in Pyodide needs one Pyodide, and nothing of the Python out here."""
+    """What runs in Pyodide says nothing of the Python out here."""
     for item in items:
         if "python" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.once)
-            item.add_marker(pytest.mark.xdist_group("pyodide"))
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,6 @@ Call = Callable[[Storage], Awaitable[Any]]
 
 SMALL, LARGE = 100, 5_000  # messages
 MOST = 1_500  # rows of any other table
-pytestmark = pytest.mark.xdist_group("requests")
-
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 HALF = START + timedelta(seconds=SMALL // 2)
 FIELDS: dict[str, Any] = {"thread_id": "t", "run_id": "u0"}
