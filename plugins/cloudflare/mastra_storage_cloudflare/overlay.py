@@ -117,8 +117,13 @@ class OverlayKV(KV):
         self._writes += 1
         writing = asyncio.create_task(self._write(namespace, pairs, deletes, self._writes))
         self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
+        writing.add_done_callback(self._end)
         await asyncio.shield(writing)
+
+    def _end(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # retrieved, even if the caller was cancelled
 
     async def _write(
         self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str], number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -142,3 +143,22 @@ async def test_a_store_over_rest_needs_it(memory_kv: KVServer) -> None:
             await storage.save_messages(batch)
             assert [message.id for message in await storage.get_messages("t")] == seen
             assert [message.id for message in await storage.get_messages("t", last=5)] == seen
+
+
+async def test_a_failure_that_nobody_waits_for_is_not_reported_to_the_event_loop() -> None:
+    stray: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
+    inner = MemoryKV()
+    inner.delay = 0.02
+    inner.errors = [UnavailableError("the service is away")]
+    kv = OverlayKV(inner)
+    writing = asyncio.create_task(kv.write("n", [pair("a")], ()))
+    await asyncio.sleep(0.01)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await kv.close()
+    del writing
+    gc.collect()
+    await asyncio.sleep(0)
+    assert stray == []
+    assert inner.errors == []
