@@ -1,0 +1,250 @@
+"""One campaign: workers that are killed, weather that changes, and the check at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+from msgspec import Struct
+
+from mastra_storage import Storage, StorageError, Thread
+from torture import worker
+from torture.calls import read
+from torture.checker import Checker, Finding, Verdict
+from torture.journal import Entry, begun, entries
+from torture.places import STALE_SECONDS
+from torture.plan import (
+    RUNS_OF_A_LANE,
+    SHARED_RUNS,
+    SHARED_THREADS,
+    THREADS_OF_A_LANE,
+    Call,
+    own_run,
+    own_thread,
+    plan,
+    shared_run,
+    shared_thread,
+)
+from torture.weather import SETTLE_SECONDS, WEATHERS, Weather
+from torture.worker import Work
+
+_PRELOAD = [
+    "asyncio",
+    "mastra_storage",
+    "mastra_storage.backends.sqlite",
+    "mastra_storage.testing",
+    "mastra_storage_cloudflare.rest",
+    "mastra_storage_convex.client",
+    "torture.worker",
+]
+
+
+class Campaign(Struct, frozen=True, kw_only=True):
+    """What to do: `operations` in all, by `workers` processes of `stores` with `lanes` each.
+
+    `life` is how many seconds a process lives on average before it is killed, 0 to let it live;
+    `deadline` after how many an operation hangs.
+    """
+
+    backend: str
+    seed: int
+    directory: Path
+    operations: int = 20_000
+    workers: int = 3
+    stores: int = 2
+    lanes: int = 4
+    life: float = 4.0
+    deadline: float = 90.0
+    calm: bool = False
+    plant: str | None = None
+
+    @property
+    def of(self) -> int:
+        """How many lanes there are."""
+        return self.workers * self.stores * self.lanes
+
+    @property
+    def calls(self) -> int:
+        """How many operations a lane has."""
+        return -(-self.operations // self.of)
+
+
+class Outcome(Struct, kw_only=True):
+    """What a campaign came to."""
+
+    campaign: Campaign
+    verdict: Verdict
+    faults: Counter[str]
+    operations: int
+    kills: int
+    restarts: int
+    seconds: float
+
+
+async def run(campaign: Campaign) -> Outcome:
+    """Carry out a campaign."""
+    started = time.monotonic()
+    weather = await WEATHERS[campaign.backend].start(campaign.directory, campaign.seed)
+    try:
+        await _make_shared_threads(campaign, weather)
+        blowing = asyncio.create_task(_blow(weather, campaign))
+        try:
+            workers = [_Worker(campaign, weather, number) for number in range(campaign.workers)]
+            await asyncio.gather(*[each.run() for each in workers])
+        finally:
+            blowing.cancel()
+            await asyncio.gather(blowing, return_exceptions=True)
+        await weather.calm()
+        await asyncio.sleep(SETTLE_SECONDS + STALE_SECONDS)
+        operations = list(_operations(campaign))
+        final = await _final(campaign, weather, operations)
+        verdict = _checked(campaign, weather, operations, final)
+    finally:
+        weather.stop()
+    return Outcome(
+        campaign=campaign,
+        verdict=verdict,
+        faults=weather.faults,
+        operations=len(operations),
+        kills=sum(each.kills for each in workers),
+        restarts=weather.restarts,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _make_shared_threads(campaign: Campaign, weather: Weather) -> None:
+    async with Storage(weather.place.backend()) as storage:
+        for number in range(SHARED_THREADS):
+            await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
+
+
+async def _blow(weather: Weather, campaign: Campaign) -> None:
+    while not campaign.calm:
+        await weather.blow()
+
+
+class _Worker:
+    """A process, killed now and then, until its lanes are at their end."""
+
+    def __init__(self, campaign: Campaign, weather: Weather, number: int) -> None:
+        stores = range(number * campaign.stores, (number + 1) * campaign.stores)
+        self.kills = 0
+        self._random = random.Random(f"kills {campaign.seed} {number}")
+        self._life = campaign.life
+        self._work = Work(
+            seed=campaign.seed,
+            place=weather.place,
+            directory=campaign.directory,
+            lanes=tuple(
+                tuple(range(store * campaign.lanes, (store + 1) * campaign.lanes))
+                for store in stores
+            ),
+            of=campaign.of,
+            calls=campaign.calls,
+            deadline=campaign.deadline,
+            plant=campaign.plant,
+            full_disk=campaign.backend == "sqlite" and not campaign.calm,
+        )
+
+    async def run(self) -> None:
+        life = 0
+        while True:
+            process = _context().Process(target=worker.main, args=(self._work, life))
+            await asyncio.to_thread(process.start)
+            try:
+                patience = self._random.uniform(0.3, 2 * self._life) if self._life else None
+                await asyncio.to_thread(process.join, patience)
+            finally:
+                process.kill()
+                await asyncio.to_thread(process.join)
+            if process.exitcode == 0:
+                return
+            if process.exitcode != -9:
+                raise RuntimeError(f"a worker ended with {process.exitcode}; see its output")
+            self.kills += 1
+            life += 1
+            # What it sent may still be on its way, and what it wrote not be seen yet.
+            await asyncio.sleep(SETTLE_SECONDS + STALE_SECONDS)
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return context
+
+
+def _operations(campaign: Campaign) -> Iterator[tuple[Call, Entry]]:
+    for lane in range(campaign.of):
+        calls = plan(campaign.seed, lane, campaign.of, campaign.calls)
+        for entry in entries(campaign.directory, lane):
+            yield calls[entry.number], entry
+
+
+async def _final(
+    campaign: Campaign, weather: Weather, operations: Sequence[tuple[Call, Entry]]
+) -> list[tuple[Call, Entry]]:
+    """Reads of everything there is, by a store of its own."""
+    threads = [shared_thread(number) for number in range(SHARED_THREADS)]
+    runs = [shared_run(number) for number in range(SHARED_RUNS)]
+    for lane in range(campaign.of):
+        threads += [own_thread(lane, number) for number in range(THREADS_OF_A_LANE)]
+        runs += [own_run(lane, number) for number in range(RUNS_OF_A_LANE)]
+    calls = [Call(kind, thread) for thread in threads for kind in ("read_thread", "read_messages")]
+    calls += [Call("read_run", run) for run in runs]
+    doomed = dict.fromkeys(call.thread for call, _ in operations if call.kind == "delete_doomed")
+    calls += [Call("read_messages", thread) for thread in doomed]
+    traces = Call("read_traces")
+    async with Storage(weather.place.backend()) as storage:
+        found = [(call, await _read(storage, call, -1)) for call in calls]
+        lanes = range(campaign.of)
+        return found + [(traces, await _read(storage, traces, lane)) for lane in lanes]
+
+
+async def _read(storage: Storage, call: Call, lane: int) -> Entry:
+    at = time.monotonic_ns()
+    for _ in range(5):
+        try:
+            result = await read(storage, call, lane)
+        except StorageError:
+            await asyncio.sleep(1)
+        else:
+            break
+    return Entry(
+        lane=lane,
+        number=10**9,
+        store="final",
+        begun=at,
+        wall=time.time_ns(),
+        ended=time.monotonic_ns(),
+        outcome="ok",
+        result=result,
+    )
+
+
+def _checked(
+    campaign: Campaign,
+    weather: Weather,
+    operations: Sequence[tuple[Call, Entry]],
+    final: Sequence[tuple[Call, Entry]],
+) -> Verdict:
+    checker = Checker(
+        weather.place.backend().capabilities,
+        window=SETTLE_SECONDS + STALE_SECONDS,
+        deadline=campaign.deadline,
+    )
+    verdict = checker.check(operations, final)
+    missing = [
+        lane for lane in range(campaign.of) if begun(campaign.directory, lane) < campaign.calls
+    ]
+    for path in campaign.directory.glob("stray.*"):
+        for text in path.read_text().splitlines():
+            verdict.violations.append(Finding("stray error", text))
+    if missing:
+        raise RuntimeError(f"lanes {missing} did not come to their end")
+    return verdict

@@ -1,0 +1,190 @@
+"""What breaks between the workers and a store, changed every moment; the server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torture.places import STALE_SECONDS, Place, module_of_tests
+
+# After a process was killed, what it had sent may still take effect for so long.
+SETTLE_SECONDS = 0.8
+_DELAY_MS = 250
+
+
+class Weather:
+    """Faults of one store. `faults` counts those that happened, by kind."""
+
+    def __init__(self, place: Place, seed: int) -> None:
+        self.place = place
+        self.random = random.Random(f"weather {seed} {place.name}")
+        self.faults: Counter[str] = Counter()
+        self.restarts = 0
+
+    @classmethod
+    async def start(cls, directory: Path, seed: int) -> Self:
+        """Start the server, if there is one, with its files in `directory`."""
+        raise NotImplementedError
+
+    async def blow(self) -> None:
+        """One moment of it, of a second or so."""
+        raise NotImplementedError
+
+    async def calm(self) -> None:
+        """No more faults."""
+
+    def stop(self) -> None:
+        """End the server, if there is one."""
+
+
+class SqliteWeather(Weather):
+    """Other processes hold the lock of the file."""
+
+    @classmethod
+    async def start(cls, directory: Path, seed: int) -> Self:
+        return cls(Place(name="sqlite", url=str(directory / "torture.db")), seed)
+
+    async def blow(self) -> None:
+        await asyncio.sleep(self.random.uniform(0.3, 1.5))
+        held = self.random.choice((0.02, 0.1, 0.5, 4.0))
+        if await asyncio.to_thread(self._lock, held):
+            self.faults["lock held by another process"] += 1
+
+    def _lock(self, held: float) -> bool:
+        connection = sqlite3.connect(self.place.url, timeout=0.5, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE torture_lock (n)")
+            time.sleep(held)
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False  # a worker has it just now
+        finally:
+            connection.close()
+        return True
+
+
+class ServerWeather(Weather):
+    """Faults that a server of the plugins' tests injects."""
+
+    def __init__(self, place: Place, seed: int, server: Any) -> None:
+        super().__init__(place, seed)
+        self._server = server
+
+    async def blow(self) -> None:
+        await self._server.control(reset=True, **self._settings())
+        await asyncio.sleep(self.random.uniform(0.5, 2.0))
+        await self._note()
+
+    async def calm(self) -> None:
+        await self._note()
+        await self._server.reset(clear=False)
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    async def _note(self) -> None:
+        for entry in await self._server.log():
+            if entry.get("fault"):
+                self.faults[entry["fault"]] += 1
+
+    def _settings(self) -> dict[str, Any]:
+        return {"seed": self.random.randrange(2**31), "faults": self._faults()}
+
+    def _faults(self) -> list[dict[str, Any]]:
+        """Some kinds of faults, each with a probability; now and then the server is away."""
+        if self.random.random() < 0.08:
+            return [{"kind": "drop", "probability": 1.0}]
+        if self.random.random() < 0.15:
+            return []
+        kinds: Sequence[dict[str, Any]] = (
+            {"kind": "status", "status": 500},
+            {"kind": "status", "status": 500, "when": "after"},
+            {"kind": "status", "status": 503, "when": "after"},
+            {"kind": "status", "status": 502},
+            {"kind": "status", "status": 429, "retryAfter": 1},
+            {"kind": "status", "status": 429},
+            {"kind": "drop"},
+            {"kind": "drop", "when": "after"},
+            {"kind": "truncate"},
+            {"kind": "malformed"},
+            {"kind": "html"},
+            {"kind": "html", "when": "after"},
+            {"kind": "slow", "ms": _DELAY_MS},
+            {"kind": "delay", "ms": _DELAY_MS},
+        )
+        chosen = self.random.sample(kinds, self.random.randint(1, 4))
+        share = self.random.choice((0.05, 0.2, 0.5, 0.8))
+        return [{**fault, "probability": share} for fault in chosen]
+
+
+class CloudflareWeather(ServerWeather):
+    """Beside faults: reads and listings that are late, keys that take no write, empty pages."""
+
+    @classmethod
+    async def start(cls, directory: Path, seed: int) -> Self:
+        module = module_of_tests("cloudflare", "kv_server")
+        server = await asyncio.to_thread(module.KVServer.start, store="memory")
+        place = Place(
+            name="cloudflare", url=server.url, key=server.token, account=server.account_id
+        )
+        return cls(place, seed, server)
+
+    def _settings(self) -> dict[str, Any]:
+        late = round(STALE_SECONDS * 1000)
+        choices: dict[str, Any] = {
+            "staleReadsMs": late,
+            "staleListsMs": late,
+            "staleShare": self.random.choice((0.3, 1.0)),
+            "cachedMissesMs": late,
+            "keyIntervalMs": 150,
+            "bulkFailures": {"fraction": 0.2, "times": 20},
+            "emptyPages": True,
+        }
+        chosen = self.random.sample([*choices], self.random.randint(0, 4))
+        for name in chosen:
+            self.faults[f"{name} for a moment"] += 1
+        consistency = {name: choices[name] for name in chosen}
+        return {**super()._settings(), "consistency": consistency}
+
+
+class ConvexWeather(ServerWeather):
+    """Beside faults: the deployment is stopped and started again, with its documents."""
+
+    _data: Path
+
+    @classmethod
+    async def start(cls, directory: Path, seed: int) -> Self:
+        module = module_of_tests("convex", "convex_server")
+        data = directory / "documents.json"
+        server = await asyncio.to_thread(module.ConvexServer.start, data=data)
+        place = Place(name="convex", url=server.url, key=server.admin_key)
+        weather = cls(place, seed, server)
+        weather._data = data
+        return weather
+
+    async def blow(self) -> None:
+        if self.random.random() < 0.1:
+            await self._restart()
+        await super().blow()
+
+    async def _restart(self) -> None:
+        await self._note()
+        kind, port = type(self._server), self._server.port
+        await asyncio.to_thread(self._server.stop)
+        await asyncio.sleep(self.random.uniform(0, 1))
+        self._server = await asyncio.to_thread(kind.start, port=port, data=self._data)
+        self.restarts += 1
+
+
+WEATHERS: dict[str, type[Weather]] = {
+    "sqlite": SqliteWeather,
+    "cloudflare": CloudflareWeather,
+    "convex": ConvexWeather,
+}

@@ -1,0 +1,173 @@
+"""A process that carries out lanes of a plan, until it is done or killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from mastra_storage import Storage, StorageError
+from torture.calls import carry_out
+from torture.journal import Journal, begun
+from torture.places import Place
+from torture.plan import Call, plan
+from torture.plants import planted
+
+_OPEN_ATTEMPTS = 20
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """What a worker has to do; it is handed to its process.
+
+    - `lanes`: for each store that it opens, the lanes that share it; `of` are there in all.
+    - `calls`: how many operations a lane has; `deadline`: seconds after which one hangs.
+    - `plant`: the defect planted into the backend, if any.
+    - `full_disk`: whether the disk is full for moments, as far as this process is concerned.
+    """
+
+    seed: int
+    place: Place
+    directory: Path
+    lanes: tuple[tuple[int, ...], ...]
+    of: int
+    calls: int
+    deadline: float
+    plant: str | None = None
+    full_disk: bool = False
+
+
+def run(work: Work, life: int) -> None:
+    """The process: ends with 0 when all its lanes are at their end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_run(work, life))
+
+
+async def _run(work: Work, life: int) -> None:
+    stray = work.directory / f"stray.{work.lanes[0][0]}.{life}"
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: _note(stray, f"{context.get('message')}: {context.get('exception')!r}")
+    )
+    weather = asyncio.create_task(_full_disks(work, life)) if work.full_disk else None
+    async with asyncio.TaskGroup() as group:
+        for lanes in work.lanes:
+            group.create_task(_store(work, life, lanes))
+    if weather is not None:
+        weather.cancel()
+
+
+def _note(path: Path, text: str) -> None:
+    """Keep what went wrong where nobody was there to be told."""
+    with path.open("a") as file:
+        file.write(text + "\n")
+
+
+async def _store(work: Work, life: int, lanes: tuple[int, ...]) -> None:
+    """One store, and the lanes that share it."""
+    if all(begun(work.directory, lane) >= work.calls for lane in lanes):
+        return
+    storage = await _opened(work)
+    async with asyncio.TaskGroup() as group:
+        for lane in lanes:
+            group.create_task(_Lane(work, storage, lane, life).run())
+    with suppress(StorageError):  # what is written late, such as touches in KV, cannot be
+        await asyncio.wait_for(storage.close(), work.deadline)
+
+
+async def _opened(work: Work) -> Storage:
+    """A store that is open, however often that takes while the server is away."""
+    for attempt in range(_OPEN_ATTEMPTS):
+        storage = Storage(planted(work.place.backend(), work.plant))
+        try:
+            await storage.open()
+        except StorageError:
+            if attempt == _OPEN_ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return storage
+    raise AssertionError("unreachable")
+
+
+class _Lane:
+    """The operations of a lane, one after the other."""
+
+    def __init__(self, work: Work, storage: Storage, lane: int, life: int) -> None:
+        self._work = work
+        self._storage = storage
+        self._lane = lane
+        self._life = life
+
+    async def run(self) -> None:
+        work = self._work
+        first = begun(work.directory, self._lane)
+        calls = plan(work.seed, self._lane, work.of, work.calls)
+        with Journal(work.directory, self._lane, self._life) as journal:
+            for number in range(first, len(calls)):
+                await self._one(journal, number, calls[number])
+
+    async def _one(self, journal: Journal, number: int, call: Call) -> None:
+        token = f"{self._lane}.{number}"
+        journal.begin(number)
+        doing = asyncio.create_task(outcome_of(carry_out(self._storage, call, token, self._lane)))
+        if call.patience is not None:
+            await _wait_for(doing, call.patience)
+            doing.cancel()
+        done, _ = await asyncio.wait([doing], timeout=self._work.deadline)
+        if not done:
+            doing.cancel()
+            journal.end(number, "hung", repr(doing.get_stack()))
+        elif doing.cancelled():
+            journal.end(number, "cancelled")
+        else:
+            journal.end(number, *doing.result())
+        await asyncio.sleep(0)
+
+
+async def outcome_of(call: Coroutine[Any, Any, Any]) -> tuple[str, Any]:
+    """What came of a call: "ok" and its answer, or its error's name and text."""
+    try:
+        return "ok", await call
+    except Exception as exc:  # noqa: BLE001  (the checker says which may be)
+        known = isinstance(exc, StorageError)
+        return type(exc).__name__ if known else f"!{type(exc).__name__}", str(exc)
+
+
+async def _wait_for(task: asyncio.Task[Any], patience: float) -> None:
+    """Wait for seconds, or for turns of the event loop when `patience` is negative."""
+    if patience > 0:
+        await asyncio.wait([task], timeout=patience)
+        return
+    for _ in range(round(-patience)):
+        if task.done():
+            return
+        await asyncio.sleep(0)
+
+
+async def _full_disks(work: Work, life: int) -> None:
+    """Now and then no file may become larger than it is: the disk is full."""
+    gusts = random.Random(f"disk {work.seed} {work.lanes} {life}")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    while True:
+        await asyncio.sleep(gusts.uniform(0.2, 1.5))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (gusts.choice((2**19, 2**20)), hard))
+        await asyncio.sleep(gusts.uniform(0.01, 0.15))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def main(work: Work, life: int) -> None:
+    """Entry of the process; its errors are those of the campaign."""
+    try:
+        run(work, life)
+    except BaseException as exc:
+        print(f"worker {work.lanes} failed: {exc!r}", file=sys.stderr)
+        raise
