@@ -24,8 +24,10 @@ from mastra_storage import (
 
 T = TypeVar("T")
 
-DEPLOY = "copy the functions of this version with `mastra-storage-convex init convex`, then run "
-DEPLOY += "`npx convex deploy`"
+DEPLOY = (
+    "copy the functions of this version with `mastra-storage-convex init convex`, then run "
+    "`npx convex deploy`"
+)
 """The next step when what is deployed is not what this version needs."""
 
 _VERSION = "system:version"
