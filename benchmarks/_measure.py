@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,8 +161,8 @@ def options(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def publish(name: str, text: str, *, write: bool) -> None:
-    """Print a section, and put it in its place of the report."""
+def publish(name: str, text: str, *, write: bool, plots: Mapping[str, str] | None = None) -> None:
+    """Print a section, and put it in its place of the report, with plots by their files' names."""
     print(text)
     if not write:
         return
@@ -174,3 +175,10 @@ def publish(name: str, text: str, *, write: bool) -> None:
     else:
         report = f"{report.rstrip()}\n\n{section}\n"
     REPORT.write_text(report)
+    for file, svg in (plots or {}).items():
+        (REPORT.parent / file).write_text(svg)
+
+
+def progress(text: str) -> None:
+    """Tell whoever waits what is being measured."""
+    print(f"   {text}", file=sys.stderr, flush=True)

@@ -23,11 +23,13 @@ from _measure import (
     in_turns,
     machine,
     options,
+    progress,
     publish,
     short,
     table,
     target,
 )
+from _plots import dots
 from _replays import OfficialSDK, TypeScript
 from _servers import kv_server, kv_store
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 DELAYS = (0, 30, 100)
 OVER_LIMIT = 0.6
+PLOT = "benchmarks-cloudflare.svg"
 BUDGET, PERIOD = 1_200, 300
 OURS, TYPESCRIPT, SDK = "mastra-storage", "TypeScript", "official SDK"
 
@@ -174,12 +177,15 @@ async def measured(quick: bool) -> tuple[list[Found], tuple[int, int, int], floa
     with kv_server() as server:
         bench = Bench(server, sizes)
         await bench.open()
+        progress("counting requests")
         found = [await bench.count(method) for method in methods_of(sizes)]
         for delay in DELAYS:
+            progress(f"{delay} ms added")
             for one in found:
                 one.times[delay] = await bench.time(one.method, delay, 2 if quick else 5)
         await server.control(delayMs=0)
         await bench.close()
+        progress("ingest")
         ingest = await ingested(server, 100 if quick else 2_000, seconds)
     return found, ingest, seconds
 
@@ -249,6 +255,10 @@ part was sent and the time scaled. The API's limit of requests, which they would
         )
     }
 
+![The time of each method at {slow} ms]({PLOT})
+
+The mark is the floor.
+
 Ingest at the API's pace: {saved:,} messages acknowledged in {seconds:.0f} seconds with {requests}
 requests ({pace:,.0f} a request, {refused} refused), each of them by a task that waited for it. One
 request takes 5,000 messages at most, which makes {5_000 * BUDGET:,} in five minutes; one
@@ -291,10 +301,24 @@ def targets(found: list[Found]) -> list[list[str]]:
     return rows
 
 
+def plot(found: list[Found]) -> str:
+    """The times of all sides; the marks are the floors."""
+    slow = DELAYS[-1]
+    rows = {
+        one.method.name: {
+            name: side.median for name, side in one.times[slow].items() if side.seconds
+        }
+        for one in found
+    }
+    marks = {one.method.name: one.method.floor * slow / 1e3 for one in found}
+    return dots(f"Seconds at {slow} ms", rows, label=duration, marks=marks)
+
+
 def main() -> int:
     chosen = options(__doc__)
     found, ingest, seconds = asyncio.run(measured(chosen.quick))
-    publish("cloudflare", report(found, ingest, seconds), write=chosen.write)
+    text = report(found, ingest, seconds)
+    publish("cloudflare", text, write=chosen.write, plots={PLOT: plot(found)})
     return 0
 
 

@@ -6,40 +6,55 @@ since times depend on the machine. Fails when the ratio is above the limit.
 
 from __future__ import annotations
 
+import asyncio
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 
-RUNS = 41
+from _measure import duration, in_turns, machine, options, publish, table
+
 LIMIT = 1.3
 FLOOR = "import asyncio, msgspec"
 PROGRAM = "import mastra_storage"
 
-# As installed packages run: compiled once, not at every start.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
-
-def milliseconds(statement: str) -> float:
+def seconds(statement: str) -> float:
     """The time of one statement in a new Python, its own start not counted."""
-    timed = f"from time import perf_counter as t; a = t(); {statement}; print((t() - a) * 1e3)"
+    timed = f"from time import perf_counter as t; a = t(); {statement}; print(t() - a)"
+    # As installed packages run: compiled once, not at every start.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", timed]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(run.stdout)
 
 
+def _side(statement: str) -> Callable[[], Awaitable[float]]:
+    async def run() -> float:
+        return seconds(statement)
+
+    return run
+
+
 def main() -> int:
+    chosen = options(__doc__)
     for statement in (FLOOR, PROGRAM):  # compile and warm the disk's cache
-        milliseconds(statement)
-    times: dict[str, list[float]] = {FLOOR: [], PROGRAM: []}
-    for _ in range(RUNS):
-        for statement, found in times.items():
-            found.append(milliseconds(statement))
-    for statement, found in times.items():
-        low, middle, high = statistics.quantiles(found, n=4)
-        print(f"{statement:<26} {middle:6.1f} ms  (quartiles {low:.1f} to {high:.1f})")
-    ratio = statistics.median(times[PROGRAM]) / statistics.median(times[FLOOR])
-    print(f"ratio of the medians       {ratio:6.2f}     (at most {LIMIT})")
+        seconds(statement)
+    sides = {statement: _side(statement) for statement in (FLOOR, PROGRAM)}
+    found = asyncio.run(in_turns(sides, rounds=9 if chosen.quick else 41, budget=60.0))
+    rows = [
+        [f"`{statement}`", duration(samples.median), samples.ratio(found[FLOOR])]
+        for statement, samples in found.items()
+    ]
+    ratio = found[PROGRAM].median / found[FLOOR].median
+    text = f"""
+## Import
+
+{machine(("msgspec",))} At most {LIMIT} times what it cannot do without.
+
+{table(["", "time", "ratio"], rows)}
+"""
+    publish("import", text, write=chosen.write)
     return 0 if ratio <= LIMIT else 1
 
 

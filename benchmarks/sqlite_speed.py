@@ -22,12 +22,14 @@ from _measure import (
     in_turns,
     machine,
     options,
+    progress,
     publish,
     short,
     table,
     target,
 )
 from _peers import DISTRIBUTIONS, PEERS, AgentsSQLite, check_default
+from _plots import dots
 from _sides import Ours, Plain, Side
 
 Results = dict[str, dict[str, Samples]]
@@ -37,6 +39,7 @@ LAST, EVERY, THREADS = "last 20", "all", "20 threads"
 COLUMNS = (EACH, BATCH, AT_ONCE, LAST, EVERY, THREADS)
 LIMITS = {EACH: 3.0, BATCH: 1.5, AT_ONCE: 0.5, LAST: 4.0, EVERY: 1.6, THREADS: 10.0}
 GROWTH_LIMIT = 1.3
+PLOT = "benchmarks-sqlite.svg"
 BLOBS = {("langgraph AsyncSqliteSaver", BATCH), ("agno AsyncSqliteDb", BATCH)}
 BLOB_LIMIT = 1.5
 GROWING = (Plain, Ours, AgentsSQLite)
@@ -44,6 +47,7 @@ GROWING = (Plain, Ours, AgentsSQLite)
 
 async def written(sides: Sequence[Side], column: str, size: int, rounds: int) -> dict[str, Samples]:
     """The time to write `size` messages into a new thread."""
+    progress(f"writing {column}")
     numbers = count()
     ready: dict[str, tuple[str, list[object]]] = {}
 
@@ -129,7 +133,9 @@ async def measured(quick: bool) -> tuple[Results, Results]:
         for side in sides:
             await side.open(Path(directory))
         found = {column: await written(sides, column, size, rounds) for column in COLUMNS[:3]}
+        progress("reading")
         found |= await read(sides, size, rounds)
+        progress("threads that grow")
         long = await grown([s for s in sides if type(s) in GROWING], sizes, 2 * rounds)
         for side in sides:
             await side.close()
@@ -185,6 +191,8 @@ the growing list in its state, agno a message a run (and runs it has read in mem
 batch is one blob. DiskStore has no order: it is asked for keys that are known.
 {machine(("msgspec", *DISTRIBUTIONS), f"SQLite {sqlite3.sqlite_version}")}
 
+![Times plain sqlite3, by column and store]({PLOT})
+
 {table(["times plain sqlite3", *COLUMNS], rows)}
 
 The last 20 messages of threads that grow:
@@ -197,11 +205,26 @@ What is promised, and the peers that come nearest:
 """
 
 
+def plot(found: Results) -> str:
+    """The ratios of all sides but the floor, which is the mark at 1."""
+    rows = {
+        column: {
+            name: side.median / samples[Plain.name].median
+            for name, side in samples.items()
+            if side.seconds and name != Plain.name
+        }
+        for column, samples in found.items()
+    }
+    marks = dict.fromkeys(rows, 1.0)
+    return dots("Times plain sqlite3", rows, label=lambda ratio: f"×{ratio:.3g}", marks=marks)
+
+
 def main() -> int:
     chosen = options(__doc__)
     check_default()
     found, long = asyncio.run(measured(chosen.quick))
-    publish("sqlite", report(found, long, chosen.quick), write=chosen.write)
+    text = report(found, long, chosen.quick)
+    publish("sqlite", text, write=chosen.write, plots={PLOT: plot(found)})
     return 0
 
 
