@@ -101,6 +101,7 @@ class Lifecycle:
         self._tables: dict[str, Table] = dict(TABLES)
         self._opened = False
         self._opening = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._locks = Locks()
         self._last_seq = 0
         self._token = os.urandom(6).hex()
@@ -118,7 +119,7 @@ class Lifecycle:
         return self.backend.capabilities
 
     async def open(self) -> None:
-        """Open the backend. `async with` does it."""
+        """Open the backend, for use in this event loop. `async with` does it."""
         if self._opened or self._opening:
             state = "already open" if self._opened else "being opened already"
             raise self._located(InvalidArgumentError(f"the storage is {state}"), "open")
@@ -134,6 +135,7 @@ class Lifecycle:
             raise
         finally:
             self._opening = False
+        self._loop = asyncio.get_running_loop()
         self._opened = True
 
     async def close(self) -> None:
@@ -169,6 +171,10 @@ class Lifecycle:
         if not self._opened:
             raise UnavailableError(
                 "the storage is not open; use it inside `async with`", retryable=False
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise UnavailableError(
+                "the storage was opened in another event loop; open one in each", retryable=False
             )
 
     def _located(self, error: StorageError, operation: str) -> StorageError:

@@ -100,6 +100,19 @@ async def test_a_storage_that_is_closed_while_it_opens_is_closed() -> None:
         assert await storage.get_messages("t") == []
 
 
+async def test_a_storage_is_used_in_the_loop_that_opened_it() -> None:
+    async def used_elsewhere(storage: Storage) -> None:
+        with pytest.raises(UnavailableError, match="another event loop; open one in each"):
+            await storage.get_messages("t")
+        with pytest.raises(UnavailableError, match="another event loop"):
+            await anext(storage.watch_messages("t"))
+
+    storage = open_storage("memory://")
+    async with storage:
+        await asyncio.to_thread(asyncio.run, used_elsewhere(storage))
+        assert await storage.get_messages("t") == []
+
+
 async def test_watches_end_when_the_storage_is_closed() -> None:
     storage = open_storage("memory://")
     async with storage:
