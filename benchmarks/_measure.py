@@ -27,6 +27,9 @@ a ratio of medians with its quartiles: how many times as long as the side it is 
 Run it on your machine: ratios carry over, milliseconds do not.
 """
 
+# A sample has been long enough after so many seconds.
+_ENOUGH = 0.5
+
 Call = Callable[[], Awaitable[object]]
 
 
@@ -71,11 +74,13 @@ async def in_turns(
 ) -> dict[str, Samples]:
     """The seconds of one call of each side, in rounds in which all take their turn.
 
-    A sample is `repeat` calls in a row, divided by their number. A side that has used up `budget`
-    seconds in all rests after its second turn. One that fails is left out, with the reason.
-    What `before` has for a side runs before each of its turns, and is not measured. A call that
-    gives a float has measured itself.
+    A sample is `repeat` calls in a row, fewer of a slow side, divided by their number. A side that
+    has used up `budget` seconds in all rests after its second turn. One that fails is left out,
+    with the reason. What `before` has for a side runs before each of its turns, and is not
+    measured. A call that gives a float has measured itself.
     """
+    gc.collect()
+    gc.freeze()  # what is there already is not looked at over and over
     found = {name: Samples() for name in sides}
     spent = dict.fromkeys(sides, 0.0)
     for number in range(rounds):
@@ -102,9 +107,15 @@ async def in_turns(
 async def _sample(call: Call, repeat: int, clock: Callable[[], float]) -> float:
     gc.collect()
     start = clock()
-    for _ in range(repeat):
+    done = 0
+    taken = 0.0
+    while done < repeat and taken < _ENOUGH:
         result = await call()
-    return result if isinstance(result, float) else (clock() - start) / repeat
+        if isinstance(result, float):
+            return result
+        done += 1
+        taken = clock() - start
+    return taken / done
 
 
 def short(number: float) -> str:
