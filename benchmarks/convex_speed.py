@@ -120,11 +120,16 @@ async def fill(storage: Storage, size: int) -> None:
     await storage.update_resource("ada", working_memory="likes trains")
 
 
+async def calls_of(server: ConvexServer) -> list[dict[str, Any]]:
+    """The log without what is scheduled: that runs later, and nobody waits for it."""
+    log = await server.log()
+    return [entry for entry in log if not entry["label"].startswith("scheduled")]
+
+
 async def costs(server: ConvexServer, storage: Storage, method: Method, number: int) -> Cost:
     await server.control(reset=True)
     await method.call(storage, str(number))
-    # What is scheduled runs later, and nobody waits for it.
-    log = [entry for entry in await server.log() if not entry["label"].startswith("scheduled")]
+    log = await calls_of(server)
     ranges, read, read_bytes, written, sent, received = (
         sum(entry[name] or 0 for entry in log)
         for name in (
@@ -158,7 +163,7 @@ async def cpu(server: ConvexServer, storage: Storage, rounds: int, repeat: int) 
     for name, ours in calls.items():
         await server.control(reset=True, recordBodies=True)
         await ours()
-        [entry] = await server.log()
+        [entry] = await calls_of(server)
         theirs = _same_call(client, entry)
         await server.control(reset=True)
         found[name] = await in_turns(
