@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sqlite demo-cloudflare demo-convex test test-all bench lint clean
+.PHONY: help demo demo-sqlite demo-cloudflare demo-convex test test-all bench torture lint clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.13]"
@@ -60,6 +60,10 @@ test-all: ## run the tests on every supported Python of this machine
 bench: $(VENV)-bench/bench.stamp ## measure, and write docs/benchmarks.md; needs Node.js and npm
 	@for script in $(BENCHMARKS); do \
 	  echo "== $$script"; $(VENV)-bench/bin/python $$script --write || exit 1; done
+
+torture: $(VENV)/test.stamp ## faults and kills, and docs/reliability.md; needs Node.js and npm
+	@cd benchmarks && $(abspath $(BIN))/python -m torture --write $(ARGS)
+	@cd benchmarks && $(abspath $(BIN))/python -m torture --write --plant all $(ARGS)
 
 lint: $(VENV)/lint.stamp ## check style, types and the documentation
 	@$(BIN)/ruff check

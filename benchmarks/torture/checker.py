@@ -27,6 +27,7 @@ _EXPECTED = {"UnavailableError", "RateLimitedError", "StorageError", "NotFoundEr
 _EXPECTED |= {"ConflictError", "PartialWriteError"}
 _CHANGED_TWICE = "a change was lost that two stores made of one record at once"
 _SAVED_WHILE_DELETED = "messages stayed that one store saved while another deleted their thread"
+_HALF_SEEN = "what a call that failed had stored was seen by one read and not by a later one"
 
 
 class Finding(Struct, frozen=True):
@@ -269,6 +270,10 @@ class Checker:
             kind = "lost"
         if shared and not self._capabilities.compare_and_set:
             self.verdict.anomalies[_CHANGED_TWICE] += 1
+            return
+        unsure = least > must and not writes[least].acknowledged
+        if unsure and not self._capabilities.atomic and any(n >= must for n in might):
+            self.verdict.anomalies[_HALF_SEEN] += 1
             return
         told = " ".join(
             f"{'.'.join(map(str, write.operation))}:{write.how}"
