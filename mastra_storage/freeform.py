@@ -36,13 +36,14 @@ class NotJsonError(Exception):
         return path
 
 
-_PLAIN = frozenset({str, bool, type(None)})
+PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
+"""Types of which JSON holds every value."""
 
 
 def check_json(value: Any, depth: int = 0) -> None:
     """Refuse what JSON cannot hold as given. `depth` counts the containers around `value`."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return
     if kind is int:
         if not -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT and value.bit_length() > _MAX_INT_BITS:
@@ -67,11 +68,11 @@ def _walk(container: Any, depth: int) -> None:
             for at, item in container.items():
                 if not isinstance(at, str):
                     raise NotJsonError(f"has a key of type {type(at).__name__}, not str")
-                if type(item) not in _PLAIN:
+                if type(item) not in PLAIN:
                     check_json(item, depth + 1)
         else:
             for at, item in enumerate(container):  # noqa: B007
-                if type(item) not in _PLAIN:
+                if type(item) not in PLAIN:
                     check_json(item, depth + 1)
     except NotJsonError as exc:
         exc.path.append(_part(at))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -118,18 +118,17 @@ class Table(Struct, frozen=True, kw_only=True):
 
     def row(self, record: Any, *, seq: int, version: str) -> Row:
         """The row that keeps a checked record."""
-        read = record.get if self.record is None else partial(getattr, record)
-        order = to_microseconds(now() if self.record is None else record.created_at)
-        return Row(
-            table=self,
-            key=tuple([read(part) for part in self.key]),
-            value=encode(record),
-            order=order,
-            seq=seq,
-            fields={name: value for name in self.fields if (value := read(name))},
-            updated=to_microseconds(record.updated_at) if self.recent and self.record else order,
-            version=version,
-        )
+        if self.record is None:
+            key = tuple([record.get(part) for part in self.key])
+            fields = {name: value for name in self.fields if (value := record.get(name))}
+            order = updated = to_microseconds(now())
+        else:
+            key = tuple([getattr(record, part) for part in self.key])
+            fields = {name: value for name in self.fields if (value := getattr(record, name))}
+            order = updated = to_microseconds(record.created_at)
+            if self.recent:
+                updated = to_microseconds(record.updated_at)
+        return Row(self, key, encode(record), order, seq, fields, updated, None, version)
 
     def record_of(self, row: Row) -> Any:
         """The record (or mapping) that `row` keeps, its `updated_at` as touched since."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from mastra_storage.errors import InvalidArgumentError, InvalidRecordError
-from mastra_storage.freeform import NotJsonError, check_json, find_surrogate
+from mastra_storage.freeform import PLAIN, NotJsonError, check_json, find_surrogate
 from mastra_storage.records import EPOCH, Record
 
 MAX_ID_BYTES = 256
@@ -33,8 +33,10 @@ def check_record(record: R) -> R:
     The caller's record is not changed.
     """
     changed: dict[str, Any] = {}
-    for name, check in _checks(type(record)):
+    for name, check, passing in _checks(type(record)):
         value = getattr(record, name)
+        if type(value) in passing:
+            continue
         checked = check(value, name)
         if checked is not value:
             changed[name] = checked
@@ -64,7 +66,7 @@ def record_from(kind: type[R], members: Mapping[str, Any]) -> R:
     Raises `InvalidRecordError` for a member that the record does not have, or one it needs.
     """
     names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
-    times = {name for name, check in _checks(kind) if check in (_time, _optional_time)}
+    times = {name for name, check, _ in _checks(kind) if check in (_time, _optional_time)}
     given: dict[str, Any] = {}
     for member, value in members.items():
         name = names.get(member, member)
@@ -92,7 +94,7 @@ def check_members(kind: type[Record], members: Mapping[str, Any]) -> dict[str, A
 
     An object may be given as any `Mapping`.
     """
-    checks = dict(_checks(kind))
+    checks = {name: check for name, check, _ in _checks(kind)}
     checked = {}
     for name, value in members.items():
         check = checks[name]
@@ -283,31 +285,38 @@ def _choice(*choices: str) -> Callable[[Any, str], Any]:
     return check
 
 
-_CHECKS: dict[tuple[str, bool], Callable[[Any, str], Any]] = {
-    ("id", False): check_id,
-    ("id", True): _optional_id,
-    ("text", False): _text,
-    ("text", True): _optional_text,
-    ("time", False): _time,
-    ("time", True): _optional_time,
-    ("json", False): _json,
-    ("object", False): _object,
-    ("array", False): _array,
+_Check = Callable[[Any, str], Any]
+_Types = frozenset[type]
+
+_NONE: _Types = frozenset({type(None)})
+_TEXT: _Types = frozenset({str})
+
+# The check of each kind of field, and the types of which every value passes it.
+_CHECKS: dict[tuple[str, bool], tuple[_Check, _Types]] = {
+    ("id", False): (check_id, frozenset()),
+    ("id", True): (_optional_id, _NONE),
+    ("text", False): (_text, _TEXT),
+    ("text", True): (_optional_text, _TEXT | _NONE),
+    ("time", False): (_time, frozenset()),
+    ("time", True): (_optional_time, _NONE),
+    ("json", False): (_json, PLAIN),
+    ("object", False): (_object, frozenset()),
+    ("array", False): (_array, frozenset()),
 }
 
 
 @cache
-def _checks(record: type[Record]) -> list[tuple[str, Callable[[Any, str], Any]]]:
+def _checks(record: type[Record]) -> list[tuple[str, _Check, _Types]]:
     """The check of each field of a kind of record, from its annotations."""
     checks = []
     hints = get_type_hints(record, include_extras=True)
     for name in record.__struct_fields__:
         hint = hints[name]
         if get_origin(hint) is Literal:
-            checks.append((name, _choice(*get_args(hint))))
+            checks.append((name, _choice(*get_args(hint)), frozenset[type]()))
         else:
             value_type, kind = get_args(hint)
-            checks.append((name, _CHECKS[kind, type(None) in get_args(value_type)]))
+            checks.append((name, *_CHECKS[kind, type(None) in get_args(value_type)]))
     return checks
 
 
