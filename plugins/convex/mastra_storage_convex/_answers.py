@@ -24,9 +24,12 @@ from mastra_storage import (
 
 T = TypeVar("T")
 
+VERIFY = "; `mastra-storage-convex verify` says what is missing"
+
 DEPLOY = (
-    "copy the functions of this version with `mastra-storage-convex init convex`, then run "
-    "`npx convex deploy`"
+    "copy the functions of this version with `mastra-storage-convex init`, then deploy them: "
+    "`npx convex dev --once` (to your development deployment) or `npx convex deploy` (to that of "
+    f"the deploy key, or production){VERIFY}"
 )
 """The next step when what is deployed is not what this version needs."""
 

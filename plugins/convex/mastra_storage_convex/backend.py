@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from mastra_storage import (
     Backend,
     Capabilities,
-    InvalidArgumentError,
     Key,
     Op,
     Query,
@@ -21,14 +19,12 @@ from mastra_storage import (
 from mastra_storage_convex.batching import MAX_OPS, Writer
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.layout import CONVEX_NAMES
-from mastra_storage_convex.options import settings_of
+from mastra_storage_convex.options import address_in, settings_of
 from mastra_storage_convex.queries import Finder
 from mastra_storage_convex.wire import TableNames
 
 if TYPE_CHECKING:
     from mastra_storage_convex.watching import Watches
-
-_SCHEMES = {"convex": "https", "convex+http": "http"}
 
 
 class ConvexBackend(Backend):
@@ -58,17 +54,14 @@ class ConvexBackend(Backend):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         found = url_options(url, options, allowed=("deploy_key", "timeout"))
-        parts = urlsplit(url)
-        scheme = _SCHEMES.get(parts.scheme)
-        if scheme is None or parts.fragment or not (parts.netloc or parts.scheme == "convex"):
-            raise InvalidArgumentError(
-                "a Convex URL looks like convex://cheerful-lemur-123.convex.cloud, or "
-                "convex+http://127.0.0.1:3210 for a local deployment, with the deploy key in "
-                "CONVEX_DEPLOY_KEY or as deploy_key=",
-                backend=cls.name,
+        return cls(
+            settings_of(
+                address_in(url),
+                found.pop("deploy_key", None),
+                names=("the host", "deploy_key"),
+                **found,
             )
-        address = f"{scheme}://{parts.netloc}{parts.path}" if parts.netloc else None
-        return cls(settings_of(address, found.pop("deploy_key", None), **found))
+        )
 
     async def open(self) -> None:
         self._watches = None  # those of before are closed for good

@@ -14,6 +14,7 @@ import tenacity
 import yarl
 from msgspec import Struct
 from tenacity import RetryCallState
+from tenacity.stop import stop_base
 
 from mastra_storage import (
     InvalidArgumentError,
@@ -23,14 +24,17 @@ from mastra_storage import (
     UnsupportedError,
 )
 from mastra_storage_convex._answers import DEPLOY, FUNCTION_FAILED, decoded, failure_of
+from mastra_storage_convex._connections import connection_failure
 from mastra_storage_convex.wire import PROTOCOL, Version
 
 _CONNECTIONS = 32
 # Seconds. A connection that the server has closed is noticed, or costs one more attempt.
 _KEEP_ALIVE = 30.0
 _ATTEMPTS = 8
-# To open a store that is not there should not take as long as a pause of one that is open.
-_ATTEMPTS_TO_OPEN = 4
+_STOP = tenacity.stop_after_attempt(_ATTEMPTS)
+# Seconds. A deployment that is about to start is waited for, but not as long as by a call.
+_OPENING_SECONDS = 5.0
+_ATTEMPTS_TO_CHECK = 4
 _BACKOFF = tenacity.wait_exponential(multiplier=0.05, max=5.0) + tenacity.wait_random(0.0, 0.2)
 
 _log = logging.getLogger("mastra_storage.convex")
@@ -66,7 +70,8 @@ class Client:
         """Get ready, and see whether the functions that this version needs are there.
 
         Raises `UnsupportedError` when they are not, `AuthenticationError` for a key that is not
-        of this deployment, `UnavailableError` when it cannot be reached.
+        of this deployment, `UnavailableError` when it cannot be reached within the time of a
+        call, 5 seconds at most.
         """
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
         self._session = aiohttp.ClientSession(
@@ -74,13 +79,20 @@ class Client:
             headers={"Authorization": f"Convex {self.settings.key}"},
             timeout=aiohttp.ClientTimeout(total=None),  # calls have their own
         )
-        await self.check()
+        await self._check(tenacity.stop_before_delay(min(self.settings.timeout, _OPENING_SECONDS)))
 
     async def check(self) -> None:
         """See whether key and functions are what they must be; raises as `open` does."""
+        await self._check(tenacity.stop_after_attempt(_ATTEMPTS_TO_CHECK))
+
+    async def _check(self, stop: stop_base) -> None:
         body = _body("system:version", b"{}")
         found: Version = await self._call(
-            "query", "system:version", lambda _: body, Version, attempts=_ATTEMPTS_TO_OPEN
+            "query",
+            "system:version",
+            lambda _: body,
+            Version,
+            stop=tenacity.stop_any(stop, _STOP),
         )
         if found.protocol != PROTOCOL:
             older = "older" if found.protocol < PROTOCOL else "newer"
@@ -114,11 +126,11 @@ class Client:
         path: str,
         body: Callable[[bool], bytes],
         kind: Any,
-        attempts: int = _ATTEMPTS,
+        stop: stop_base = _STOP,
     ) -> Any:
         trying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_retry),
-            stop=tenacity.stop_after_attempt(attempts),
+            stop=stop,
             wait=_wait,
             before_sleep=_note,
             reraise=True,
@@ -166,10 +178,7 @@ class Client:
             # It holds the headers of the request, the key among them.
             problem = f"what answered in Convex's place is not HTTP ({exc.message})"
         except (aiohttp.ClientError, ConnectionError) as exc:
-            raise UnavailableError(
-                f"the connection to Convex failed ({type(exc).__name__}); check the URL and that "
-                "the deployment is running, or try again"
-            ) from exc
+            raise connection_failure(exc, url) from exc
         else:
             if response.status in (200, FUNCTION_FAILED):
                 return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import yarl
 
@@ -16,35 +17,70 @@ _PAIRS = (
     ("CONVEX_SELF_HOSTED_URL", "CONVEX_SELF_HOSTED_ADMIN_KEY"),
 )
 
+_SCHEMES = {"convex": "https", "convex+http": "http"}
 
-def settings_of(url: str | None, key: str | None, *, timeout: Any = 30.0) -> Settings:
+
+def settings_of(
+    url: str | None,
+    key: str | None,
+    *,
+    timeout: Any = 30.0,
+    names: tuple[str, str] = ("convex_url", "deploy_key"),
+) -> Settings:
     """Where to call with which key; what is not given comes from the environment.
 
     A key of the environment is only taken together with its URL, or with the very same one.
-    Raises `InvalidArgumentError` for what cannot be, and says what is missing.
+    `names` is what URL and key are called where they can be given. Raises
+    `InvalidArgumentError` for what cannot be, and says what is missing.
     """
-    given = None if url is None else checked_url(url)
+    given = None if url is None else checked_url(url, names[0])
     if given is not None and key is not None:
-        return Settings(url=given, key=checked_key(key), timeout=_seconds(timeout))
-    strangers: list[str] = []
+        return Settings(url=given, key=checked_key(key, names[1]), timeout=_seconds(timeout))
     for url_name, key_name in _PAIRS:
         found_url, found_key = os.environ.get(url_name), os.environ.get(key_name)
         if key is None and not found_key:
             continue
         if given is not None and found_url and checked_url(found_url, url_name) != given:
-            strangers.append(f"{key_name} is for {url_name}, which is another address")
             continue
         address = given or (found_url and checked_url(found_url, url_name))
         if address:
-            chosen = checked_key(key or found_key or "")
+            if key is not None:
+                chosen = checked_key(key, names[1])
+            else:
+                chosen = checked_key(found_key or "", key_name)
             return Settings(url=address, key=chosen, timeout=_seconds(timeout))
-    hint = f" ({'; '.join(strangers)})" if strangers else ""
     raise InvalidArgumentError(
-        "give convex_url and deploy_key, or set CONVEX_URL and CONVEX_DEPLOY_KEY (of a "
-        "self-hosted deployment CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY); "
-        f"{'the URL' if given is None else 'the key'} is missing{hint}",
-        backend="convex",
+        _what_is_missing(given, has_key=key is not None, names=names), backend="convex"
     )
+
+
+def address_in(url: str) -> str | None:
+    """The address in a `convex://` or `convex+http://` URL; None when it names no host.
+
+    Raises `InvalidArgumentError` for another URL.
+    """
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    if parts.netloc in ("http:", "https:"):
+        right = "convex" if parts.netloc == "https:" else "convex+http"
+        raise InvalidArgumentError(
+            f"{right}:// takes the place of {parts.netloc}//, as in {right}://HOST; "
+            f"leave {parts.netloc}// out",
+            backend="convex",
+        )
+    if scheme is None or parts.fragment or not (parts.netloc or parts.scheme == "convex"):
+        raise InvalidArgumentError(
+            "a Convex URL looks like convex://cheerful-lemur-123.convex.cloud, or "
+            "convex+http://127.0.0.1:3210 for a local deployment, with the deploy key in "
+            "CONVEX_DEPLOY_KEY or as deploy_key=",
+            backend="convex",
+        )
+    return f"{scheme}://{parts.netloc}{parts.path}" if parts.netloc else None
+
+
+def is_convex_url(url: str) -> bool:
+    """Whether a URL is one of this plugin, and not the address of a deployment."""
+    return urlsplit(url).scheme in _SCHEMES
 
 
 def checked_url(url: str, name: str = "convex_url") -> str:
@@ -70,16 +106,45 @@ def checked_url(url: str, name: str = "convex_url") -> str:
     return str(parsed).rstrip("/")
 
 
-def checked_key(key: str) -> str:
+def checked_key(key: str, name: str = "deploy_key") -> str:
     """A key that can be sent in a header."""
     if not isinstance(key, str) or not key:
-        raise InvalidArgumentError("deploy_key must be a text, and not empty", backend="convex")
+        raise InvalidArgumentError(f"{name} must be a text, and not empty", backend="convex")
+    if key[0] in "'\"`" or key[-1] in "'\"`":
+        raise InvalidArgumentError(
+            f"{name} begins or ends with a quotation mark; give the key without its quotes",
+            backend="convex",
+        )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InvalidArgumentError(
-            "the deploy key holds blanks or characters that no key has; see how it was copied",
+            f"{name} holds blanks or characters that no key has; see how the key was copied",
             backend="convex",
         )
     return key
+
+
+def _what_is_missing(given: str | None, *, has_key: bool, names: tuple[str, str]) -> str:
+    """Which of URL and key is missing, what the environment has instead, and what to do."""
+    halves = {name for pair in _PAIRS for name in pair if os.environ.get(name)}
+    found = []
+    for url_name, key_name in _PAIRS:
+        if {url_name, key_name} <= halves:
+            found.append(f"{key_name} is for {url_name}, which is another address")
+        elif url_name in halves:
+            found.append(f"{url_name} is set, {key_name} is missing or empty")
+        elif key_name in halves:
+            found.append(f"{key_name} is set, {url_name} is missing or empty")
+    if given is None and len(found) > 1:
+        found.append("the key of one pair does not go with the URL of the other")
+    lacking = [("the URL", names[0])] if given is None else []
+    lacking += [] if has_key else [("the key", names[1])]
+    missing = " and ".join(what for what, _ in lacking)
+    said = "; ".join(found) or f"{missing} {'is' if len(lacking) == 1 else 'are'} missing"
+    return (
+        f"{said}; give {' and '.join(name for _, name in lacking)}, or set CONVEX_URL and "
+        "CONVEX_DEPLOY_KEY (of a self-hosted deployment CONVEX_SELF_HOSTED_URL and "
+        "CONVEX_SELF_HOSTED_ADMIN_KEY)"
+    )
 
 
 def _seconds(value: Any) -> float:

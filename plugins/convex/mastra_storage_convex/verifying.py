@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -20,9 +19,10 @@ from mastra_storage import (
     UnavailableError,
     url_options,
 )
+from mastra_storage_convex._answers import VERIFY
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.layout import CONVEX_NAMES
-from mastra_storage_convex.options import settings_of
+from mastra_storage_convex.options import address_in, is_convex_url, settings_of
 from mastra_storage_convex.watching import Watches
 from mastra_storage_convex.wire import Found, Outcomes, TableNames, Version
 
@@ -32,13 +32,15 @@ _NAMES = ("server", "key", "functions", "modules", "tables", "live")
 
 _MODULES = (*CONVEX_NAMES.values(), "documents")
 
-_SCHEMES = {"convex": "https", "convex+http": "http"}
+# How the command line spells what `ConvexStorage` calls otherwise.
+_SPELLED = ("URL", "--deploy-key")
 
 _SECONDS = 10.0
 
 _NO_TABLES = (
-    "the schema of the deployment may lack our tables: `mastra-storage-convex init` says how to "
-    "add them to a schema of your own; then deploy, or see `npx convex logs`"
+    "the schema of the deployment may lack our tables, or have a table of your own under the name "
+    "of one of them: `mastra-storage-convex init` says how to add them to a schema of your own; "
+    "then deploy, or see `npx convex logs`"
 )
 
 
@@ -67,14 +69,16 @@ def settings_for(url: str | None, key: str | None) -> Settings:
 
     What is not given comes from the environment. Raises `InvalidArgumentError`.
     """
-    parts = urlsplit(url or "")
-    scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None:
-        return settings_of(url, key, timeout=_SECONDS)
+    if url is None or not is_convex_url(url):
+        return settings_of(url, key, timeout=_SECONDS, names=_SPELLED)
     given = {} if key is None else {"deploy_key": key}
-    options = url_options(url or "", given, allowed=("deploy_key", "timeout"))
-    address = f"{scheme}://{parts.netloc}{parts.path}" if parts.netloc else None
-    return settings_of(address, options.get("deploy_key"), timeout=options.get("timeout", _SECONDS))
+    options = url_options(url, given, allowed=("deploy_key", "timeout"))
+    return settings_of(
+        address_in(url),
+        options.get("deploy_key"),
+        timeout=options.get("timeout", _SECONDS),
+        names=_SPELLED,
+    )
 
 
 async def checks_of(settings: Settings) -> list[Check]:
@@ -131,7 +135,7 @@ def _failed(name: str, error: StorageError) -> Check:
     found, _, todo = error.message.partition("; ")
     if type(error) is StorageError and name in ("modules", "tables"):
         todo = _NO_TABLES  # functions are there, and fail for a reason of which Convex says little
-    return Check(name, State.FAILED, found, todo)
+    return Check(name, State.FAILED, found, todo.removesuffix(VERIFY))
 
 
 async def _version(client: Client) -> str:

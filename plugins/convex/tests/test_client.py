@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 import tenacity
+import yarl
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from convex_server import ConvexServer
 from convex_stores import convex_backend, convex_store
 from mastra_storage_convex._answers import TransactionTooLargeError
+from mastra_storage_convex._connections import connection_failure
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.wire import PROTOCOL
 from msgspec import Struct
@@ -184,15 +188,33 @@ class TestOpening:
         with pytest.raises(error, match=step):
             await unopened.open()
 
-    async def test_without_a_server_fails_soon(self) -> None:
+    @pytest.mark.parametrize(("seconds", "least", "most"), [(30.0, 1.0, 5.5), (0.5, 0.0, 1.5)])
+    async def test_without_a_server_fails_soon(
+        self, seconds: float, least: float, most: float
+    ) -> None:
         async with RawTestServer(Answers().respond) as server:
             url = str(server.make_url("/")).rstrip("/")
-        client = Client(Settings(url=url, key=KEY))
+        client = Client(Settings(url=url, key=KEY, timeout=seconds))
         started = asyncio.get_running_loop().time()
         with pytest.raises(UnavailableError, match="deployment is running"):
             await client.open()
         await client.close()
-        assert asyncio.get_running_loop().time() - started < 3
+        assert least < asyncio.get_running_loop().time() - started < most
+
+    async def test_waits_for_a_deployment_that_is_about_to_start(self) -> None:
+        answers = Answers()
+        answers(refusal(503, "WorkerOverloaded"), {"payload": VERSION})
+        async with RawTestServer(answers.respond) as server:
+            port = server.port
+        assert port is not None
+        client = Client(Settings(url=f"http://127.0.0.1:{port}", key=KEY))
+        opening = asyncio.create_task(client.open())
+        await asyncio.sleep(0.5)
+        assert not opening.done()
+        async with RawTestServer(answers.respond, port=port):
+            await opening
+        await client.close()
+        assert len(answers.requests) == 2
 
 
 class TestRetries:
@@ -365,6 +387,27 @@ class TestFailures:
             assert isinstance(await failure(client), UnavailableError)
             await client.close()
 
+    async def test_of_connections_name_the_place_and_the_reason(self) -> None:
+        async with RawTestServer(Answers().respond) as server:
+            port = server.port
+            tls = await failure_to_open(f"https://127.0.0.1:{port}")
+        assert not tls.retryable
+        assert f"127.0.0.1:{port}: TLS failed" in str(tls)
+        assert "use convex+http:// for a server without TLS" in str(tls)
+        refused = await failure_to_open(f"http://127.0.0.1:{port}")
+        assert refused.retryable
+        assert f"no connection to 127.0.0.1:{port}: it was refused" in str(refused)
+        unknown = await failure_to_open("http://lemur.invalid:3210")
+        assert "lemur.invalid:3210: a host of that name is not known" in str(unknown)
+
+    def test_of_certificates_are_not_tried_again(self) -> None:
+        url = yarl.URL("https://lemur.test")
+        key: Any = None
+        refused = ssl.SSLCertVerificationError("private")
+        found = connection_failure(aiohttp.ClientConnectorCertificateError(key, refused), url)
+        assert not found.retryable
+        assert "lemur.test:443: its TLS certificate is not one" in str(found)
+
     async def test_of_a_closed_store(self, client: Client) -> None:
         await client.close()
         await client.close()
@@ -372,6 +415,14 @@ class TestFailures:
         assert isinstance(found, UnavailableError)
         assert not found.retryable
         assert "closed" in str(found)
+
+
+async def failure_to_open(url: str) -> StorageError:
+    client = Client(Settings(url=url, key=KEY, timeout=0.5))
+    with pytest.raises(UnavailableError) as caught:
+        await client.open()
+    await client.close()
+    return caught.value
 
 
 def assert_matches(step: str, error: StorageError) -> None:

@@ -68,6 +68,21 @@ class TestUrls:
         with pytest.raises(InvalidArgumentError, match="convex"):
             open_storage(url, deploy_key="k")
 
+    @pytest.mark.parametrize(
+        ("url", "right"),
+        [
+            ("convex://https://host", "^convex: convex:// takes the place of https://"),
+            ("convex+http://https://host", "^convex: convex:// takes the place of https://"),
+            (
+                "convex://http://127.0.0.1:3210",
+                r"^convex: convex\+http:// takes the place of http://",
+            ),
+        ],
+    )
+    def test_with_two_schemes_get_the_right_form(self, url: str, right: str) -> None:
+        with pytest.raises(InvalidArgumentError, match=right):
+            open_storage(url, deploy_key="k")
+
     def test_of_http_actions_are_told_apart(self) -> None:
         with pytest.raises(InvalidArgumentError, match=r"ends in \.convex\.cloud"):
             ConvexStorage("https://cheerful-lemur-123.convex.site", "k")
@@ -123,14 +138,52 @@ class TestEnvironment:
     def test_may_have_a_key_alone(self, environment: pytest.MonkeyPatch) -> None:
         environment.setenv("CONVEX_DEPLOY_KEY", "k")
         assert settings_of(CLOUD, None) == Settings(url=CLOUD, key="k")
-        with pytest.raises(InvalidArgumentError, match="the URL is missing"):
+        expected = (
+            "^convex: CONVEX_DEPLOY_KEY is set, CONVEX_URL is missing or empty; give convex_url and"
+        )
+        with pytest.raises(InvalidArgumentError, match=expected):
             settings_of(None, None)
 
     def test_with_nothing_in_it_is_explained(self) -> None:
-        with pytest.raises(InvalidArgumentError, match=r"CONVEX_DEPLOY_KEY.*the key is missing"):
+        expected = (
+            "^convex: the key is missing; give deploy_key, or set CONVEX_URL and CONVEX_DEPLOY_KEY"
+        )
+        with pytest.raises(InvalidArgumentError, match=expected):
             open_storage("convex://cheerful-lemur-123.convex.cloud")
-        with pytest.raises(InvalidArgumentError, match="the URL is missing"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"^convex: the URL and the key are missing; give"
+        ):
             ConvexStorage()
+        with pytest.raises(
+            InvalidArgumentError, match=r"^convex: the URL is missing; give convex_url, or"
+        ):
+            ConvexStorage(deploy_key="k")
+
+    @pytest.mark.parametrize("key", ["", None])
+    def test_says_which_half_of_a_pair_is_there(
+        self, environment: pytest.MonkeyPatch, key: str | None
+    ) -> None:
+        environment.setenv("CONVEX_URL", CLOUD)
+        if key is not None:
+            environment.setenv("CONVEX_DEPLOY_KEY", key)
+        expected = "^convex: CONVEX_URL is set, CONVEX_DEPLOY_KEY is missing or empty; give"
+        for url in (None, CLOUD, LOCAL):
+            with pytest.raises(InvalidArgumentError, match=expected):
+                settings_of(url, None)
+
+    def test_with_halves_of_two_pairs_says_that_they_do_not_match(
+        self, environment: pytest.MonkeyPatch
+    ) -> None:
+        environment.setenv("CONVEX_URL", CLOUD)
+        environment.setenv("CONVEX_SELF_HOSTED_ADMIN_KEY", "secret")
+        with pytest.raises(InvalidArgumentError) as caught:
+            settings_of(None, None)
+        assert str(caught.value).startswith(
+            "convex: CONVEX_URL is set, CONVEX_DEPLOY_KEY is missing or empty; "
+            "CONVEX_SELF_HOSTED_ADMIN_KEY is set, CONVEX_SELF_HOSTED_URL is missing or empty; "
+            "the key of one pair does not go with the URL of the other; give convex_url and "
+        )
+        assert "secret" not in str(caught.value)
 
     def test_with_a_bad_address_names_the_variable(self, environment: pytest.MonkeyPatch) -> None:
         environment.setenv("CONVEX_URL", "lemur")
@@ -144,6 +197,16 @@ class TestKeys:
     def test_that_cannot_be_are_refused(self, key: Any) -> None:
         with pytest.raises(InvalidArgumentError, match="key"):
             settings_of(CLOUD, key)
+
+    @pytest.mark.parametrize("key", ["'dev:k|1'", '"dev:k|1"', "dev:k|1'"])
+    def test_with_their_quotes_are_told_apart(
+        self, environment: pytest.MonkeyPatch, key: str
+    ) -> None:
+        environment.setenv("CONVEX_DEPLOY_KEY", key)
+        expected = "CONVEX_DEPLOY_KEY begins or ends with a quotation mark"
+        with pytest.raises(InvalidArgumentError, match=expected) as caught:
+            settings_of(CLOUD, None)
+        assert "dev:k" not in str(caught.value)
 
     def test_are_not_shown(self) -> None:
         settings = settings_of(CLOUD, "secret-key")

@@ -125,7 +125,8 @@ async def test_nothing_is_deployed(convex: ConvexServer) -> None:
     found = await checks(convex.url, env=key_of(convex), code=1)
     assert states(found) == up_to("functions")
     assert found["functions"]["found"] == "the deployment has no function system:version"
-    for step in ("mastra-storage-convex init", "npx convex deploy"):
+    assert "mastra-storage-convex verify" not in found["functions"]["todo"], "that is what runs"
+    for step in ("mastra-storage-convex init", "npx convex dev --once", "npx convex deploy"):
         assert step in found["functions"]["todo"]
 
 
@@ -175,6 +176,7 @@ async def test_no_server() -> None:
     url = "convex+http://127.0.0.1:9?timeout=1"
     found = await checks(url, env={"CONVEX_DEPLOY_KEY": "secret"}, code=5)
     assert states(found) == up_to("server")
+    assert "127.0.0.1:9: it was refused" in found["server"]["found"]
     assert "check the URL" in found["server"]["todo"]
     assert "secret" not in json.dumps(found)
 
@@ -196,12 +198,15 @@ async def test_a_proxy_that_lets_no_websocket_pass(convex: ConvexServer) -> None
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
-        ([], {}, "CONVEX_URL and CONVEX_DEPLOY_KEY"),
-        (["https://cheerful-lemur-123.convex.cloud"], {}, "the key is missing"),
-        ([], {"CONVEX_DEPLOY_KEY": "secret"}, "the URL is missing"),
+        ([], {}, "give URL and --deploy-key, or set CONVEX_URL and CONVEX_DEPLOY_KEY"),
+        (["https://cheerful-lemur-123.convex.cloud"], {}, "the key is missing; give --deploy-key"),
+        (["convex://host"], {}, "the key is missing; give --deploy-key"),
+        (["convex://https://host"], {}, "takes the place of https://"),
+        ([], {"CONVEX_DEPLOY_KEY": "secret"}, "CONVEX_URL is missing or empty"),
+        ([], {"CONVEX_URL": "https://host"}, "CONVEX_URL is set, CONVEX_DEPLOY_KEY is missing"),
         (["cheerful-lemur-123"], {"CONVEX_DEPLOY_KEY": "secret"}, "must be an address like"),
         (["convex://host?color=red"], {"CONVEX_DEPLOY_KEY": "secret"}, "no option 'color'"),
-        (["https://host"], {"CONVEX_DEPLOY_KEY": "sec ret"}, "see how it was copied"),
+        (["https://host"], {"CONVEX_DEPLOY_KEY": "sec ret"}, "see how the key was copied"),
     ],
 )
 async def test_wrong_usage_is_one_line(
