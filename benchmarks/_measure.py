@@ -27,6 +27,10 @@ a ratio of medians with its quartiles: how many times as long as the side it is 
 Run it on your machine: ratios carry over, milliseconds do not.
 """
 
+# The sections, in the order of the report, each between two comments.
+ORDER = ("sqlite", "cloudflare", "convex", "json", "import")
+_SECTION = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end \1 -->", re.DOTALL)
+
 # A sample has been long enough after so many seconds.
 _ENOUGH = 0.5
 
@@ -177,15 +181,13 @@ def publish(name: str, text: str, *, write: bool, plots: Mapping[str, str] | Non
     print(text)
     if not write:
         return
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    section = f"{begin}\n{text.strip()}\n{end}"
-    report = REPORT.read_text() if REPORT.exists() else HEAD
-    if begin in report:
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        report = pattern.sub(lambda _: section, report)
-    else:
-        report = f"{report.rstrip()}\n\n{section}\n"
-    REPORT.write_text(report)
+    sections = dict(_SECTION.findall(REPORT.read_text())) if REPORT.exists() else {}
+    sections[name] = f"\n{text.strip()}\n"
+    parts = [
+        f"<!-- begin {one} -->{sections[one]}<!-- end {one} -->\n"
+        for one in sorted(sections, key=ORDER.index)
+    ]
+    REPORT.write_text("\n".join([HEAD, *parts]))
     for file, svg in (plots or {}).items():
         (REPORT.parent / file).write_text(svg)
 

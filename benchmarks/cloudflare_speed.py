@@ -135,7 +135,7 @@ class Bench:
             sides[TYPESCRIPT] = partial(self.typescript.run, method.typescript)
         if method.sdk:
             sides[SDK] = partial(self.sdk.run, method.sdk)
-        found = await in_turns(sides, rounds=rounds, before={OURS: prepare}, budget=8.0)
+        found = await in_turns(sides, rounds=rounds, before={OURS: prepare}, budget=5.0)
         if found[OURS].failure:
             raise RuntimeError(f"{method.name} {found[OURS].failure}")
         return found
