@@ -101,9 +101,9 @@ class Conversation:
 
     async def _change(self, storage: Storage, content: dict[str, str], step: str) -> None:
         some = self._chance.sample(list(content), min(len(content), 3))
-        match self._chance.choice(["save", "save", "replace", "update", "delete", "end"]):
+        match self._chance.choice(["save", "save", "replace", "update", "delete", "end", "end"]):
             case "save":
-                new = range(self._saved, self._saved + self._chance.choice([1, 1, 20]))
+                new = range(self._saved, self._saved + self._chance.choice([1, 9, 20]))
                 self._saved = new.stop
                 await storage.save_messages([message(f"m{n}", self.id) for n in new])
                 content.update({f"m{n}": f"m{n}" for n in new})
@@ -144,9 +144,9 @@ async def test_conversations_that_begin_and_end_at_once_while_calls_fail(
         all_of_them = [Conversation(number, (one, other)) for number in range(12)]
         living = asyncio.gather(*[each.live(30) for each in all_of_them])
         while not living.done():
-            for held in (True, False):
+            for held, seconds in ((True, 1.0), (False, 0.1)):
                 await convex.control(holdScheduled=held)
-                await asyncio.wait([living], timeout=0.2)
+                await asyncio.wait([living], timeout=seconds)
         await living
         await convex.control(faults=[], settle=True)
         documents = (await convex.control())["documents"]
