@@ -11,7 +11,7 @@ from pathlib import Path
 import mastra_storage_convex
 import pytest
 import tenacity
-from convex_calls import message
+from convex_calls import cost_at, ids, message, messages
 from convex_server import ConvexServer
 from convex_stores import convex_backend, convex_store
 
@@ -75,6 +75,40 @@ class TestDocuments(Kit):
     @pytest.fixture
     def make_backend(self, convex: ConvexServer) -> Callable[[], Backend]:
         return lambda: isolated(convex_backend(convex), "kit_")
+
+
+async def test_no_call_reads_more_than_its_budget(convex: ConvexServer) -> None:
+    async with convex_store(convex) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_messages(messages(40))
+        async with cost_at(convex) as cost:
+            assert len(await storage.get_messages("t")) == 40
+            assert (await storage.get_messages_paginated("t", page=3, per_page=10)).total == 40
+            assert len(await storage.get_messages_by_id("t", ids(messages(40)))) == 40
+            assert len(await storage.get_messages("t", resource_id="nobody")) == 0
+            assert await storage.backend.tables() == ["threads", "messages"]
+    most = {"list": 8, "count": 9, "get": 15, "tables": 14}
+    for entry in cost:
+        assert entry["documentsRead"] <= most[entry["label"].rpartition(":")[2]]
+    assert cost.labels.count("query messages:count") == 5
+    assert cost.labels.count("query messages:list") >= 12
+
+
+async def test_a_deletion_ends_behind_many_new_rows(convex: ConvexServer) -> None:
+    async with convex_store(convex) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_messages(messages(60))
+        await convex.control(holdScheduled=True)
+        await storage.delete_thread("t")
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        new = await storage.save_messages(messages(30))
+        await convex.control(reset=True)
+        await convex.control(settle=True)
+        steps = await convex.log()
+        assert len(steps) >= 10
+        assert max(step["documentsRead"] for step in steps) <= 2 * 6 + 3
+        assert await storage.get_messages("t") == new
+        assert (await convex.control())["documents"]["messages"] == 30
 
 
 class Conversation:
