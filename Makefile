@@ -13,6 +13,8 @@ VENV ?= .venv-$(VERSION)
 BACKEND ?= sqlite
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
 ONLY ?=
+ARGS ?=
+DEMOS := sqlite cloudflare convex
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
@@ -25,11 +27,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sqlite demo-cloudflare demo-convex test test-all bench torture lint clean
+.PHONY: help demo $(DEMOS:%=demo-%) convex-server test test-all bench torture lint clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.13]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: demo-$(BACKEND) ## keep a conversation in SQLite (or BACKEND), read it back, look at it
 
@@ -39,15 +41,21 @@ demo-sqlite: $(VENV)/demo.stamp
 
 demo-cloudflare: $(VENV)/demo-cloudflare.stamp
 	@$(BIN)/python plugins/cloudflare/tests/kv_server.py \
-	  sh -c '$(BIN)/mastra-storage demo "cloudflare://$$CLOUDFLARE_ACCOUNT_ID"'
+	  sh -c '$(BIN)/mastra-storage demo --brief "cloudflare://$$CLOUDFLARE_ACCOUNT_ID"'
 	@printf '\nThat was Workers KV on this machine; its data is gone. docs/cloudflare.md says how to\n'
 	@printf 'run the same on an account: mastra-storage demo cloudflare://ACCOUNT_ID\n'
 
 demo-convex: $(VENV)/demo-convex.stamp
 	@$(BIN)/python plugins/convex/tests/convex_server.py \
-	  sh -c '$(BIN)/mastra-storage demo "convex+$$CONVEX_URL"'
-	@printf '\nThose were the Convex functions on this machine; their data is gone. docs/convex.md says\n'
-	@printf 'how to run the same in Convex: mastra-storage demo convex://HOST\n'
+	  sh -c '$(BIN)/mastra-storage demo --brief "convex+$$CONVEX_URL"'
+	@printf '\nThose were the Convex functions on this machine; their data is gone. "make convex-server"\n'
+	@printf 'keeps them running; docs/convex.md says how to run the same in Convex itself.\n'
+
+demo-%:
+	@echo "There is no demo of $*; BACKEND is one of: $(DEMOS)" >&2; exit 2
+
+convex-server: ## Convex on this machine until Ctrl-C; ARGS="--port 3211 --data dev.json"
+	@$(PYTHON) plugins/convex/tests/convex_server.py $(ARGS)
 
 test: $(VENV)/test.stamp ## run the tests of the core and of all plugins
 	@$(PYTEST)

@@ -12,6 +12,9 @@ MAX_DEPTH = 100
 _MAX_INT_BITS = 14_280
 _MAX_PLAIN_INT = 2**64
 
+# So many parts of a path are shown at its beginning and at its end.
+_SHOWN_PARTS = 5
+
 Part = str | int
 
 
@@ -24,10 +27,18 @@ class NotJsonError(Exception):
         self.path: list[Part] = []
 
     def path_from(self, field: str | None) -> str:
-        """Where it is, as `field.member[2]`; without a field, as `member[2]`."""
+        """Where it is, as `field.member[2]`; without a field, as `member[2]`.
+
+        Of a long path the middle is left out.
+        """
         path = field or ""
-        for part in reversed(self.path):
-            if not path:
+        parts: list[Part | None] = [*reversed(self.path)]
+        if len(parts) > 2 * _SHOWN_PARTS:
+            parts[_SHOWN_PARTS:-_SHOWN_PARTS] = [None]
+        for part in parts:
+            if part is None:
+                path += "…"
+            elif not path:
                 path = str(part)
             elif isinstance(part, int) or not part.isidentifier():
                 path += f"[{part}]"

@@ -42,6 +42,8 @@ _DISTRIBUTIONS = {
     "convex+http": "mastra-storage-convex",
 }
 
+_EXAMPLES = "sqlite:///FILE, cloudflare://ACCOUNT, convex://HOST"
+
 # What the engine calls of any backend (`watch` only where it is declared).
 _VERBS = ("from_url", "open", "close", "get", "query", "write", "tables")
 
@@ -96,12 +98,22 @@ def load_backend(scheme: str) -> type[Backend]:
                 )
             return cast(type[Backend], found)
     known = ", ".join(sorted(schemes())) or "none"
-    hint = ""
-    if scheme in _DISTRIBUTIONS:
-        hint = f"; install it with: pip install {_DISTRIBUTIONS[scheme]}"
     raise PluginNotFoundError(
-        f"no backend for {scheme!r} URLs is installed{hint} (installed: {known})"
+        f"no backend for {scheme!r} URLs is installed{_hint(scheme)} (installed: {known})"
     )
+
+
+def _hint(scheme: str) -> str:
+    """What may have been meant by a scheme that nobody offers."""
+    if scheme in _DISTRIBUTIONS:
+        return f"; install it with: pip install {_DISTRIBUTIONS[scheme]}"
+    if scheme in ("http", "https"):
+        return f"; a storage URL names a backend: {_EXAMPLES}"
+    # Imported late: nobody else needs it.
+    from difflib import get_close_matches
+
+    meant = get_close_matches(scheme, {**_DISTRIBUTIONS, **schemes()}, n=1)
+    return f"; did you mean {meant[0]}://?" if meant else ""
 
 
 def schemes() -> dict[str, str]:

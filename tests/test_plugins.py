@@ -85,6 +85,22 @@ def test_a_known_scheme_that_is_not_installed_names_the_install_line(
     assert f"pip install {distribution}" in str(caught.value).splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("https://host", r"a storage URL names a backend: .*convex://HOST"),
+        ("http://127.0.0.1:3210", r"a storage URL names a backend: sqlite:///FILE"),
+        ("sqlit:///agent.db", r"did you mean sqlite://\?"),
+        ("convex+https://host", r"did you mean convex\+http://\?"),
+        ("cloudfare://account", r"did you mean cloudflare://\?"),
+        ("redis://host", r"installed \(installed: "),
+    ],
+)
+def test_an_unknown_scheme_gets_a_hint_at_what_was_meant(url: str, hint: str) -> None:
+    with pytest.raises(PluginNotFoundError, match=hint):
+        open_storage(url)
+
+
 @pytest.mark.parametrize("url", ["agent.db", "", ":memory:", "sqlite:agent.db", None, 7])
 def test_what_is_no_url_is_refused(url: object) -> None:
     with pytest.raises(InvalidArgumentError, match="://"):

@@ -53,6 +53,7 @@ class _Conversation(Struct):
 
 def demo(
     url: Annotated[str, typer.Argument(metavar="[URL]", help="The store to use.")] = _FILE,
+    brief: Annotated[bool, typer.Option("--brief", help="Leave out what could come next.")] = False,
 ) -> None:
     """Keep a conversation, read it back from a newly opened store, and go on with it.
 
@@ -81,7 +82,8 @@ def demo(
         )
     else:
         output.print("\n[bold yellow]![/] this store forgets everything when it is closed")
-    _say_what_next(url, kept=conversation.kept)
+    if not brief:
+        _say_what_next(url, kept=conversation.kept)
 
 
 async def _demo(url: str) -> _Conversation:

@@ -145,6 +145,13 @@ def test_demo_says_so_when_nothing_is_kept() -> None:
         assert f"{url} demo" not in shown, "there is nothing left to look at"
 
 
+def test_a_brief_demo_leaves_out_what_comes_next() -> None:
+    shown = ok("demo", "--brief")
+    assert shown.rstrip().endswith("read back from a newly opened store: 6 messages")
+    assert "In Python" not in shown
+    assert "Next" not in shown
+
+
 def test_demo_names_the_command_as_it_can_be_called(directory: Path) -> None:
     script = directory / "bin" / "mastra-storage"
     script.parent.mkdir()
@@ -446,6 +453,7 @@ def _wal_size(file: str) -> int:
         (3, ["traces", "sqlite:///a.db", "--trace-id", "x"], "no trace 'x'"),
         (4, ["import", "bad.jsonl", "sqlite:///a.db"], "bad.jsonl, line 2: is not JSON"),
         (5, ["threads", "redis://host?token=hunter2"], "no backend for 'redis'"),
+        (5, ["threads", "https://host"], "a storage URL names a backend: sqlite:///FILE"),
         (
             3,
             ["export", "sqlite:///a.db", "no/such/a.jsonl"],
