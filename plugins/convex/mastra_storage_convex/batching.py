@@ -48,6 +48,8 @@ class Writer:
         self._client = client
         self._waiting: deque[_Call] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._name = (0, b"")
+        self._number = 0
 
     async def write(self, ops: Sequence[Op]) -> None:
         """Carry out ops: all or none while they fit one transaction, else in parts, in order.
@@ -150,13 +152,14 @@ class Writer:
     async def _mutate(self, calls: Sequence[Sequence[EncodedOp]]) -> list[Outcome]:
         """One mutation; outcomes of the first calls, as many as fitted, at least of one."""
         json = b",".join([b'{"ops":[%b]}' % b",".join([op.json for op in ops]) for ops in calls])
-        token = b""
-        if any(op.needs_token for ops in calls for op in ops):
-            token = b',"token":"%b"' % os.urandom(16).hex().encode()
-
-        def arguments(again: bool) -> bytes:
-            return b'{"calls":[%b],"again":%b%b}' % (json, b"true" if again else b"false", token)
-
+        if self._name[0] != os.getpid():  # a process that was forked is another store
+            self._name = (os.getpid(), os.urandom(16).hex().encode())
+        self._number += 1
+        arguments = b'{"calls":[%b],"store":"%b","number":%d}' % (
+            json,
+            self._name[1],
+            self._number,
+        )
         found: Outcomes = await self._client.mutate("system:write", arguments, Outcomes)
         if not 0 < len(found.outcomes) <= len(calls):
             raise UnsupportedError(f"system:write gives outcomes of other calls; {DEPLOY}")

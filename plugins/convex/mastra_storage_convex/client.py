@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Callable
 from typing import Any, Literal
 
 import aiohttp
@@ -88,11 +87,7 @@ class Client:
     async def _check(self, stop: stop_base) -> None:
         body = _body("system:version", b"{}")
         found: Version = await self._call(
-            "query",
-            "system:version",
-            lambda _: body,
-            Version,
-            stop=tenacity.stop_any(stop, _STOP),
+            "query", "system:version", body, Version, stop=tenacity.stop_any(stop, _STOP)
         )
         if found.protocol != PROTOCOL:
             older = "older" if found.protocol < PROTOCOL else "newer"
@@ -110,21 +105,17 @@ class Client:
     async def query(self, path: str, arguments: Any, kind: Any) -> Any:
         """Call a query; what it gives, as `kind`."""
         body = _body(path, encoded(arguments))
-        return await self._call("query", path, lambda _: body, kind)
+        return await self._call("query", path, body, kind)
 
-    async def mutate(self, path: str, arguments: Callable[[bool], bytes], kind: Any) -> Any:
-        """Call a mutation; what it gives, as `kind`.
-
-        `arguments` makes its arguments in JSON, told whether the call is repeated: the one before
-        may have happened though its answer got lost.
-        """
-        return await self._call("mutation", path, lambda again: _body(path, arguments(again)), kind)
+    async def mutate(self, path: str, arguments: bytes, kind: Any) -> Any:
+        """Call a mutation; what it gives, as `kind`."""
+        return await self._call("mutation", path, _body(path, arguments), kind)
 
     async def _call(
         self,
         verb: Literal["query", "mutation"],
         path: str,
-        body: Callable[[bool], bytes],
+        body: bytes,
         kind: Any,
         stop: stop_base = _STOP,
     ) -> Any:
@@ -141,7 +132,7 @@ class Client:
         async def attempt() -> Any:
             nonlocal failure
             try:
-                content = await self._send(url, body(failure is not None))
+                content = await self._send(url, body)
                 return decoded(content, kind, path)
             except StorageError as exc:
                 failure = exc

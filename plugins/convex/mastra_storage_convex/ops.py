@@ -10,7 +10,6 @@ from msgspec import UNSET, Struct
 
 from mastra_storage import (
     ConflictError,
-    Delete,
     DeletePrefix,
     InvalidRecordError,
     Key,
@@ -40,14 +39,6 @@ class EncodedOp(Struct, frozen=True):
 
     op: Op
     json: bytes
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether a repeated mutation could not tell from the rows that it happened before.
-
-        Deleting twice would also delete what somebody else stored in between.
-        """
-        return isinstance(self.op, (Delete, DeletePrefix))
 
 
 class BusyError(UnavailableError):

@@ -147,8 +147,8 @@ async def _modules(client: Client) -> str:
     for module in _MODULES:
         of_whom = {"table": ""} if module == "documents" else {}
         await client.query(f"{module}:get", {"keys": [], **of_whom}, Found[Any])
-    nothing = msgspec.json.encode({"calls": [], "again": False})
-    await client.mutate("system:write", lambda _: nothing, Outcomes)
+    nothing = msgspec.json.encode({"calls": [], "store": "", "number": 0})
+    await client.mutate("system:write", nothing, Outcomes)
     return f"{', '.join(_MODULES)}, system answer"
 
 

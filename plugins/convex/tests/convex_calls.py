@@ -25,6 +25,11 @@ class Cost(list[dict[str, Any]]):
         """How many documents they read."""
         return sum(entry["documentsRead"] for entry in self)
 
+    @property
+    def written(self) -> int:
+        """How many documents they wrote or deleted."""
+        return sum(entry["documentsWritten"] for entry in self)
+
 
 @asynccontextmanager
 async def cost_at(server: ConvexServer) -> AsyncIterator[Cost]:

@@ -47,17 +47,15 @@ class Functions:
     def __init__(self, timeout: float = 30.0) -> None:
         self.settings = Settings(url="http://example.com", key="k", timeout=timeout)
         self.sent: list[Any] = []
-        self.raw: list[Callable[[bool], bytes]] = []
         self.answers: list[Answer] = []
         self.decide: Callable[[Any], Answer | None] = lambda call: None
         self.delay = 0.0
         self.called = asyncio.Event()
 
-    async def mutate(self, path: str, arguments: Callable[[bool], bytes], kind: Any) -> Any:
+    async def mutate(self, path: str, arguments: bytes, kind: Any) -> Any:
         assert (path, kind) == ("system:write", Outcomes)
         self.called.set()
-        self.raw.append(arguments)
-        given = msgspec.json.decode(arguments(False))
+        given = msgspec.json.decode(arguments)
         self.sent.append(given)
         await asyncio.sleep(self.delay)
         answer = self.answers.pop(0) if self.answers else self.decide(given)
@@ -114,7 +112,6 @@ class TestMerging:
         ]
         await writer.write(ops)
         [sent] = functions.sent
-        assert sent["again"] is False
         [call] = sent["calls"]
         document = call["ops"][0].pop("doc")
         assert document == {
@@ -219,27 +216,32 @@ class TestMerging:
         assert functions.sent == []
 
 
-class TestRepeating:
-    async def test_is_told_to_the_functions(self, writer: Writer, functions: Functions) -> None:
-        await writer.write([put("a")])
-        first, again = (msgspec.json.decode(functions.raw[0](flag)) for flag in (False, True))
-        assert (first.pop("again"), again.pop("again")) == (False, True)
-        assert first == again
+class TestNames:
+    """What says of a mutation that it happened already."""
 
-    @pytest.mark.parametrize("op", [Delete(OWN, ("a",)), DeletePrefix(OWN, ())])
-    async def test_of_deletes_is_known_by_a_token(
-        self, writer: Writer, functions: Functions, op: Op
+    async def test_are_a_store_and_a_growing_number(
+        self, writer: Writer, functions: Functions
     ) -> None:
-        for _ in range(2):
-            await writer.write([put("a"), op])
-        first, again, other = (
-            msgspec.json.decode(functions.raw[number](flag))["token"]
-            for number, flag in ((0, False), (0, True), (1, False))
-        )
-        assert first == again != other
-        assert len(first) == 32
-        await writer.write([put("a", if_version=ABSENT), Touch(OWN, ("a",), 1)])
-        assert "token" not in functions.sent[2]
+        functions.answers = [[OK], UnavailableError("lost"), [OK]]
+        await writer.write([put("a")])
+        with pytest.raises(UnavailableError):
+            await writer.write([put("b")])
+        await writer.write([put("c")])
+        await Writer(cast(Client, functions)).write([put("d")])
+        *own, other = [(sent["store"], sent["number"]) for sent in functions.sent]
+        store = own[0][0]
+        assert len(store) == 32
+        assert own == [(store, 1), (store, 2), (store, 3)]
+        assert other[0] != store
+
+    async def test_are_not_those_of_the_process_before_a_fork(
+        self, writer: Writer, functions: Functions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await writer.write([put("a")])
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        await writer.write([put("b")])
+        first, second = [sent["store"] for sent in functions.sent]
+        assert first != second
 
 
 class TestCancelling:

@@ -269,10 +269,11 @@ async def test_saving_messages(convex: ConvexServer, storage: Storage) -> None:
     async with cost_at(convex) as cost:
         await storage.save_messages(messages(100))
     assert cost.labels == [WRITE]
-    assert cost.documents == 2  # the thread, read and patched; the messages were not there
+    assert cost.documents == 4  # thread and receipt, read and changed; the messages were not there
+    assert cost.written == 102
     async with cost_at(convex) as cost:
         await storage.save_messages(messages(100, start=100))
-    assert (cost.labels, cost.documents) == ([WRITE], 2)
+    assert (cost.labels, cost.documents) == ([WRITE], 4)
     assert ids(await storage.get_messages("t")) == ids(messages(200))
 
 
@@ -281,6 +282,25 @@ async def test_updating_a_thread(convex: ConvexServer, storage: Storage) -> None
     async with cost_at(convex) as cost:
         await storage.update_thread("t", title="new", metadata={"a": 1})
     assert cost.labels == ["query threads:get", WRITE]
+
+
+async def test_what_writes_read_and_write(convex: ConvexServer, storage: Storage) -> None:
+    """With the store's receipt, which each reads and replaces but the first of a store."""
+    await storage.save_thread(Thread(id="w", resource_id="r"))
+    updates = [MessageUpdate(f"m{n}", role="x") for n in range(5)]
+    writes: list[tuple[Awaitable[Any], int, int]] = [
+        (storage.save_thread(Thread(id="t", resource_id="r")), 2, 2),
+        (storage.save_thread(Thread(id="t", resource_id="r")), 4, 2),
+        (storage.save_messages(messages(11)), 4, 13),
+        (storage.update_thread("t", title="new"), 5, 2),
+        (storage.update_messages("t", updates), 3 * 5 + 4, 5 + 2),
+        (storage.delete_messages("t", ["m0", "m1", "m2", "m3", "m4"]), 2 * 5 + 4, 5 + 2),
+        (storage.delete_thread("t"), 2 * 6 + 5, 6 + 2),
+    ]
+    for number, (call, read, written) in enumerate(writes):
+        async with cost_at(convex) as cost:
+            await call
+        assert (cost.documents, cost.written) == (read, written), number
 
 
 async def test_messages_with_those_around_others(convex: ConvexServer, storage: Storage) -> None:

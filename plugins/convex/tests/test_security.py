@@ -38,7 +38,8 @@ CONNECT = {
 }
 PUT = {
     "calls": [{"ops": [{"op": "deletePrefix", "table": "messages", "prefix": []}]}],
-    "again": False,
+    "store": "s",
+    "number": 1,
 }
 
 

@@ -1,7 +1,7 @@
 /** Writing to all tables, what happens behind writes, and what these functions are. */
 import { makeFunctionReference } from "convex/server";
 import { v } from "convex/values";
-import { internalMutation, internalQuery } from "./mastra/builders";
+import { internalMutation, internalQuery, type QueryCtx } from "./mastra/builders";
 import { adapterTables, coreTables } from "./mastra/census";
 import { writeArgs, writeReturns } from "./mastra/operations";
 import { purgeStep, sweepStep } from "./mastra/purging";
@@ -9,39 +9,55 @@ import { PROTOCOL, VERSION } from "./mastra/version";
 import { carryOut } from "./mastra/writing";
 
 const RECEIPT_MILLISECONDS = 15 * 60 * 1000;
-const forgetReceipt = makeFunctionReference<"mutation", { token: string }>("system:forget");
+const forgetReceipt = makeFunctionReference<"mutation", { store: string }>("system:forget");
 
-/** Carry out calls of put, delete, deletePrefix and touch, in their order, in one transaction. */
+/**
+ * Carry out calls of put, delete, deletePrefix and touch, in their order, in one transaction.
+ *
+ * The same number again gives the outcomes that there were; what a later number has overtaken
+ * was given up by its store, and does not happen any more.
+ */
 export const write = internalMutation({
   args: writeArgs,
   returns: writeReturns,
-  handler: async (ctx, { calls, again, token }) => {
-    if (token === undefined) return { outcomes: await carryOut(ctx, calls, again) };
-    const receipt = await ctx.db
-      .query("receipts")
-      .withIndex("by_token", (range) => range.eq("token", token))
-      .first();
-    if (receipt) return { outcomes: receipt.outcomes };
-    const outcomes = await carryOut(ctx, calls, again);
-    await ctx.db.insert("receipts", { token, outcomes });
-    await ctx.scheduler.runAfter(RECEIPT_MILLISECONDS, forgetReceipt, { token });
+  handler: async (ctx, { calls, store, number }) => {
+    if (calls.length === 0) return { outcomes: [] };
+    const receipt = await receiptOf(ctx, store);
+    if (receipt?.number === number) return { outcomes: receipt.outcomes };
+    if (receipt && receipt.number > number) throw new Error("a later write of this store has happened");
+    const outcomes = await carryOut(ctx, calls);
+    const last = { store, number, outcomes, at: Date.now() };
+    if (receipt) {
+      await ctx.db.replace("receipts", receipt._id, last);
+    } else {
+      await ctx.db.insert("receipts", last);
+      await ctx.scheduler.runAfter(RECEIPT_MILLISECONDS, forgetReceipt, { store });
+    }
     return { outcomes };
   },
 });
 
-/** Scheduled by `write`: forget how a write ended, when nobody can ask for it any more. */
+/** Scheduled by `write` and by itself: forget a store that has not written for a while. */
 export const forget = internalMutation({
-  args: { token: v.string() },
+  args: { store: v.string() },
   returns: v.null(),
-  handler: async (ctx, { token }) => {
-    const receipt = await ctx.db
-      .query("receipts")
-      .withIndex("by_token", (range) => range.eq("token", token))
-      .first();
-    if (receipt) await ctx.db.delete("receipts", receipt._id);
+  handler: async (ctx, { store }) => {
+    const receipt = await receiptOf(ctx, store);
+    if (!receipt) return null;
+    const left = receipt.at + RECEIPT_MILLISECONDS - Date.now();
+    if (left > 0) await ctx.scheduler.runAfter(left, forgetReceipt, { store });
+    else await ctx.db.delete("receipts", receipt._id);
     return null;
   },
 });
+
+/** How the last write of a store ended. */
+function receiptOf(ctx: QueryCtx, store: string) {
+  return ctx.db
+    .query("receipts")
+    .withIndex("by_store", (range) => range.eq("store", store))
+    .first();
+}
 
 /** Scheduled by `write` and by itself: delete a part of what a deletion left hidden. */
 export const purge = internalMutation({

@@ -16,8 +16,11 @@ export const LIST_ROWS = 4096;
 /** How many deletions can be under way in a table. */
 export const ACTIVE_PURGES = 100;
 
+/** How much the outcomes of a mutation are, from where on it takes no more calls. */
+export const RECEIPT_BYTES = 128 * 1024;
+
 /** The size of a document (or of what is to be one) in bytes, as Convex counts it. */
-export function sizeOf(document: Record<string, unknown>): number {
+export function sizeOf(document: object): number {
   return getDocumentSize(document as Record<string, Value>);
 }
 

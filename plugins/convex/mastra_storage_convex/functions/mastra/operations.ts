@@ -45,13 +45,13 @@ const operation = v.union(
 
 /**
  * Several calls that waited together: each happens wholly or not at all, whatever the others do.
- * `again` says that the reply to the same calls was lost; `token` names calls that would not
- * find out by themselves whether they happened.
+ * `store` and `number` name them, so that they happen once however often they are sent: a store
+ * sends one write after the other, with growing numbers.
  */
 export const writeArgs = {
   calls: v.array(v.object({ ops: v.array(operation) })),
-  again: v.boolean(),
-  token: v.optional(v.string()),
+  store: v.string(),
+  number: v.number(),
 };
 
 /** The outcomes of a first part of the calls, at least of one: what fits one transaction. */

@@ -251,7 +251,11 @@ export const mastraTables = {
   /** The generation of the last purge, in one document. */
   generations: defineTable({ last: v.number() }),
 
-  /** How writes ended that must not happen twice. */
-  receipts: defineTable({ token: v.string(), outcomes: v.array(outcome) })
-    .index("by_token", ["token"]),
+  /** How the last write of each store ended, for it to happen once. */
+  receipts: defineTable({
+    store: v.string(),
+    number: v.number(),
+    outcomes: v.array(outcome),
+    at: v.number(),
+  }).index("by_store", ["store"]),
 };

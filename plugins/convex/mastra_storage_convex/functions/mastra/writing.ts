@@ -2,24 +2,23 @@
 import type { MutationCtx } from "./builders";
 import type { Place } from "./changes";
 import { Draft, Layer, Refusal } from "./draft";
+import { RECEIPT_BYTES, sizeOf } from "./limits";
 import type { Call, Delete, Operation, Outcome, Put, Touch } from "./operations";
 import { keyOf, shapes, type Wire, type WireRow } from "./shapes";
 
 const OK: Outcome = { status: "ok" };
 
 /** The outcomes of a first part of the calls, at least of one. */
-export async function carryOut(
-  ctx: MutationCtx,
-  calls: readonly Call[],
-  again: boolean,
-): Promise<Outcome[]> {
+export async function carryOut(ctx: MutationCtx, calls: readonly Call[]): Promise<Outcome[]> {
   const draft = new Draft(ctx);
   await draft.load(calls.flatMap(placesOf));
   const outcomes: Outcome[] = [];
+  let size = 0;
   for (const call of calls) {
-    const outcome = again && hasHappened(draft, call) ? OK : await tried(draft, call);
-    if (outcome) outcomes.push(outcome);
-    else break;
+    const outcome = size < RECEIPT_BYTES ? await tried(draft, call) : null;
+    if (!outcome) break;
+    outcomes.push(outcome);
+    size += sizeOf(outcome);
   }
   if (outcomes.length === 0) outcomes.push(...calls.slice(0, 1).map(tooLarge));
   await draft.flush();
@@ -49,13 +48,6 @@ function tooLarge({ ops }: Call): Outcome {
 
 function refused({ status, place }: Refusal): Outcome {
   return { status, table: place.table, key: [...place.key] };
-}
-
-/** Whether a call was applied already, by the mutation whose reply was lost. */
-function hasHappened(draft: Draft, call: Call): boolean {
-  return call.ops.some(
-    (op) => op.op === "put" && draft.stored(placeOf(op))?.row.version === op.doc.row.version,
-  );
 }
 
 /** The rows that a call has to do with, but for those under prefixes. */
