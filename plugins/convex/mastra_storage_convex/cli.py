@@ -21,7 +21,14 @@ from mastra_storage import (
     StorageError,
     UnavailableError,
 )
-from mastra_storage_convex.deploying import Plan, copy, differences, plan_of
+from mastra_storage_convex.deploying import (
+    Plan,
+    copy,
+    differences,
+    functions_directory,
+    is_named,
+    plan_of,
+)
 from mastra_storage_convex.verifying import Check, State, checks_of, settings_for
 
 __all__ = ["app", "main"]
@@ -112,14 +119,19 @@ _INIT = """
 @app.command(help=_paragraphs(_INIT))
 def init(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where the project's functions are.")
-    ] = Path("convex"),
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="Where the project's functions are; else where convex.json says, or ./convex.",
+        ),
+    ] = None,
     diff: Annotated[
         bool, typer.Option("--diff", help="Show how files there differ from ours; copy nothing.")
     ] = False,
 ) -> None:
     """Copy the functions into a directory."""
     with _ending():
+        directory = directory or functions_directory(Path())
         plan = plan_of(directory)
         if diff:
             lines = list(differences(directory, plan))
@@ -132,8 +144,9 @@ def init(
 
 
 def _what_differs(directory: Path, plan: Plan) -> str:
+    differ = "differs" if len(plan.differing) == 1 else "differ"
     return (
-        f"nothing was copied: {', '.join(plan.differing)} in {directory} differ from what this "
+        f"nothing was copied: {', '.join(plan.differing)} in {directory} {differ} from what this "
         f"version ships. See how: mastra-storage-convex init {directory} --diff. Files of an "
         "earlier version: remove them, and repeat. Files of your own: give them other names, as "
         "Convex has one function of a name"
@@ -154,6 +167,9 @@ def _say_what_was_done(directory: Path, plan: Plan) -> None:
         typer.echo(_MERGE)
     elif plan.schema:
         typer.echo(f"\nYour {plan.schema} has our tables already.")
+    if plan.clashing:
+        said = f"\nRename in it, as ours have these names: {', '.join(plan.clashing)}"
+        typer.secho(said, fg=typer.colors.YELLOW)
     typer.secho("\nNext", bold=True)
     for number, (what, command) in enumerate(_next_steps(directory), 1):
         typer.echo(f"  {number}. {what}")
@@ -167,19 +183,21 @@ _MERGE = """
 
   export default defineSchema({
     ...mastraTables,
-    // your own tables
+    // your own tables, under other names than ours
   });"""
 
 
 def _next_steps(directory: Path) -> Iterator[tuple[str, str]]:
     """What to do, and the command for it."""
-    project = directory.absolute().parent
+    directory = directory.resolve()
+    project = _project_of(directory)
     if not (project / "node_modules" / "convex").exists():
         yield f"In {_shown(project)}, once:", "npm install convex"
-    if directory.name != "convex":
-        yield f'In convex.json there: {{ "functions": "{directory.name}/" }}', ""
+    if not is_named(project, directory):
+        named = directory.relative_to(project).as_posix()
+        yield f'In convex.json there: {{ "functions": "{named}/" }}', ""
     yield (
-        "Deploy to your development deployment (npx convex deploy: to production):",
+        "Deploy for development (npx convex deploy: to the deployment of the key, or production):",
         "npx convex dev --once",
     )
     yield (
@@ -187,9 +205,20 @@ def _next_steps(directory: Path) -> Iterator[tuple[str, str]]:
         "npx convex deployment token create agent",
     )
     yield (
-        "Say where the deployment is, and see whether all is there:",
+        "Say where it is (self-hosted: CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY):",
         "export CONVEX_URL=https://HOST CONVEX_DEPLOY_KEY='KEY'; mastra-storage-convex verify",
     )
+
+
+def _project_of(directory: Path) -> Path:
+    """Where `npx convex` is called for a directory: the nearest with its files, up to here."""
+    here = Path.cwd()
+    for parent in directory.parents if directory.is_relative_to(here) else ():
+        if not parent.is_relative_to(here):
+            break
+        if any((parent / name).exists() for name in ("convex.json", "package.json")):
+            return parent
+    return directory.parent
 
 
 _VERIFY = """

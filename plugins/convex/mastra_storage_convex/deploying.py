@@ -6,14 +6,27 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
-__all__ = ["SCHEMA", "Plan", "copy", "differences", "plan_of", "shipped"]
+from mastra_storage import InvalidArgumentError
+
+__all__ = [
+    "SCHEMA",
+    "Plan",
+    "copy",
+    "differences",
+    "functions_directory",
+    "is_named",
+    "plan_of",
+    "shipped",
+]
 
 SCHEMA = "schema.ts"
 
@@ -24,6 +37,12 @@ _MERGED = b"mastraTables"
 _SUFFIXES = (".ts", ".tsx", ".js", ".jsx", ".mjs")
 
 
+class _Settings(Struct):
+    """What matters here of a `convex.json`."""
+
+    functions: str | None = None
+
+
 class Plan(Struct):
     """What copying into a directory would do. Paths are below it, with `/`.
 
@@ -32,6 +51,7 @@ class Plan(Struct):
     - `differing`: are there, and differ. With any of these nothing may be copied.
     - `schema`: the path of a schema of somebody's own, which stays as it is; None without one.
     - `merged`: whether that schema has our tables in it.
+    - `clashing`: tables that it defines under names of ours.
     """
 
     new: list[str]
@@ -39,6 +59,7 @@ class Plan(Struct):
     differing: list[str]
     schema: str | None = None
     merged: bool = False
+    clashing: list[str] = []
 
 
 def shipped() -> dict[str, bytes]:
@@ -71,9 +92,65 @@ def plan_of(directory: Path) -> Plan:
         elif name == SCHEMA:
             plan.schema = there.name
             plan.merged = _MERGED in _read(there)
+            plan.clashing = [table for table in _tables(_read(there)) if table in _our_tables()]
         else:
             plan.differing.append(there.relative_to(directory).as_posix())
     return plan
+
+
+def functions_directory(project: Path) -> Path:
+    """Where a project's functions are: `convex`, or what its `convex.json` says.
+
+    Raises `InvalidArgumentError` for a `convex.json` that cannot be read, and inside of such a
+    directory, where another would be made.
+    """
+    _refuse_inside(project)
+    named = _named_in(project)
+    return Path("convex" if named is None else named)
+
+
+def is_named(project: Path, directory: Path) -> bool:
+    """Whether `npx convex` in a project finds its functions in this directory."""
+    return (project / (_named_in(project) or "convex")).resolve() == directory.resolve()
+
+
+def _named_in(project: Path) -> str | None:
+    """The directory of functions that a project's `convex.json` names."""
+    path = project / "convex.json"
+    if not path.exists():
+        return None
+    try:
+        named = msgspec.json.decode(path.read_bytes(), type=_Settings).functions
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise InvalidArgumentError(
+            f"{path} is not the JSON that Convex expects ({exc}); mend it, or name the directory: "
+            "mastra-storage-convex init DIR"
+        ) from exc
+    return named
+
+
+def _refuse_inside(directory: Path) -> None:
+    schemas = (directory / f"schema{suffix}" for suffix in _SUFFIXES)
+    has_schema = any(path.is_file() and b"convex/server" in _read(path) for path in schemas)
+    above = directory.absolute().parents
+    if (
+        (directory / "_generated").is_dir()
+        or has_schema
+        or any(_named_in(project) is not None and is_named(project, directory) for project in above)
+    ):
+        raise InvalidArgumentError(
+            "this is a directory of Convex functions itself; to copy ours here: "
+            "mastra-storage-convex init ."
+        )
+
+
+def _our_tables() -> set[str]:
+    return set(_tables(shipped()["mastra/tables.ts"]))
+
+
+def _tables(text: bytes) -> list[str]:
+    """The tables that a schema defines, as far as they are one a line."""
+    return re.findall(r"^\s*[\"']?(\w+)[\"']?\s*:\s*defineTable\(", text.decode(), re.MULTILINE)
 
 
 def copy(directory: Path, names: list[str]) -> None:

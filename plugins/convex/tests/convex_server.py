@@ -1,13 +1,14 @@
 """Convex on this machine: the shipped functions on Convex's own convex-test, started from Python.
 
-As a script it starts the server, sets `CONVEX_URL`, `CONVEX_DEPLOY_KEY` and the self-hosted pair,
-runs a command, and stops the server again:
+As a script it starts the server and keeps it until Ctrl-C; or it runs a command with
+`CONVEX_URL`, `CONVEX_DEPLOY_KEY` and the self-hosted pair set, and stops the server again:
 
-    python convex_server.py COMMAND [ARGUMENT ...]
+    python convex_server.py [--port N] [--data FILE] [--functions DIR] [COMMAND [ARGUMENT ...]]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import fcntl
 import hashlib
@@ -15,6 +16,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +72,11 @@ class ConvexServer:
         if data is not None:
             command += ["--data", str(data)]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, which then stops it
         )
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
@@ -85,6 +91,10 @@ class ConvexServer:
     def port(self) -> int:
         """The port it listens on, for one that is started in its place."""
         return int(self.url.rpartition(":")[2])
+
+    def wait(self) -> int:
+        """Wait until the server ends by itself, which is a defect of it; its exit code."""
+        return self._process.wait()
 
     def stop(self) -> None:
         """End the server; its documents are gone, unless it was started with `data`."""
@@ -166,19 +176,86 @@ def install(directory: Path = SERVER) -> None:
 
 
 def main() -> int:
+    options = _options()
+    port = options.port
+    if port is None:
+        port = 0 if options.command else 3210
+    # A kill ends it like Ctrl-C does: documents are written to the file.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        server = ConvexServer.start()
+        with ConvexServer.start(
+            functions=options.functions, port=port, data=options.data
+        ) as server:
+            try:
+                return _run(options.command, server) if options.command else _stay(server)
+            except KeyboardInterrupt:
+                return 130 if options.command else 0
     except ConvexServerError as error:
         sys.exit(f"{error}")
-    with server:
-        environment = {
-            **os.environ,
-            "CONVEX_URL": server.url,
-            "CONVEX_DEPLOY_KEY": server.admin_key,
-            "CONVEX_SELF_HOSTED_URL": server.url,
-            "CONVEX_SELF_HOSTED_ADMIN_KEY": server.admin_key,
-        }
-        return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="convex_server.py",
+        description="Convex on this machine, for development and tests: the functions of "
+        "mastra-storage on Convex's own convex-test. Needs Node.js 20.11 or newer with npm.",
+        epilog="Without COMMAND it stays until Ctrl-C, and prints the address and the key. With "
+        "one it runs that, with CONVEX_URL, CONVEX_DEPLOY_KEY, CONVEX_SELF_HOSTED_URL and "
+        "CONVEX_SELF_HOSTED_ADMIN_KEY set, and ends with its exit code.",
+    )
+    parser.add_argument(
+        "--port", type=int, help="where to listen; else 3210, and with COMMAND any that is free"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="read the documents from this file, if it is there, and write them to it at the end; "
+        "else they are gone then",
+    )
+    parser.add_argument(
+        "--functions",
+        default="default",
+        metavar="DIR",
+        help="the functions to begin with: a directory of them, default for those of "
+        "mastra-storage, or none",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    return parser.parse_args()
+
+
+def _run(command: list[str], server: ConvexServer) -> int:
+    environment = {
+        **os.environ,
+        "CONVEX_URL": server.url,
+        "CONVEX_DEPLOY_KEY": server.admin_key,
+        "CONVEX_SELF_HOSTED_URL": server.url,
+        "CONVEX_SELF_HOSTED_ADMIN_KEY": server.admin_key,
+    }
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _stay(server: ConvexServer) -> int:
+    """Say where the server is, and wait for Ctrl-C."""
+    sys.stdout.write(
+        f"""\
+Convex on this machine: {server.url}
+
+For agents:
+  export CONVEX_URL={server.url} CONVEX_DEPLOY_KEY='{server.admin_key}'
+For npx convex deploy, in another shell:
+  export CONVEX_SELF_HOSTED_URL={server.url} CONVEX_SELF_HOSTED_ADMIN_KEY='{server.admin_key}'
+A look at it:
+  mastra-storage-convex verify
+  mastra-storage demo convex+{server.url}
+
+Ctrl-C ends it.
+"""
+    )
+    sys.stdout.flush()
+    return server.wait()
 
 
 if __name__ == "__main__":

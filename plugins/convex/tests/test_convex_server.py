@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import aiohttp
 import pytest
 from convex_server import SERVER, ConvexServer, ConvexServerError, install
 from deployments import APP, Deployment, FunctionError, int64, note, to_int
+from mastra_storage_convex import ConvexStorage
+
+from mastra_storage import Thread
 
 pytestmark = pytest.mark.once
 
@@ -650,6 +654,38 @@ class TestStarting:
             [sys.executable, script, sys.executable, "-c", code], capture_output=True, check=True
         ).stdout.decode()
         assert re.fullmatch(r"(http://127\.0\.0\.1:\d+ [\w|-]+ ?){2}\n", output)
+
+    def test_stays_until_it_is_interrupted_and_keeps_its_documents(self, tmp_path: Path) -> None:
+        command = [sys.executable, str(SERVER.parent / "convex_server.py")]
+        command += ["--port", "0", "--data", str(tmp_path / "dev.json")]
+
+        async def save(url: str, key: str) -> bool:
+            async with ConvexStorage(url, key) as storage:
+                found = await storage.get_thread_by_id("t")
+                await storage.save_thread(Thread(id="t", resource_id="r"))
+            return found is not None
+
+        for kept in (False, True):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+            assert process.stdout is not None
+            said = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+            found = re.search(r"export CONVEX_URL=(\S+) CONVEX_DEPLOY_KEY='(.*)'", said)
+            assert found
+            assert asyncio.run(save(found[1], found[2])) == kept
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30)[0] == ""
+            assert process.returncode == 0
+
+    def test_a_port_that_is_taken_is_said_in_one_line(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with (
+            ConvexServer.start(functions="none") as server,
+            pytest.raises(ConvexServerError, match="did not start"),
+        ):
+            ConvexServer.start(functions="none", port=server.port)
+        [line] = capfd.readouterr().err.splitlines()
+        assert f"address already in use 127.0.0.1:{server.port}" in line
 
     def test_packages_are_named_without_the_place_they_came_from(self) -> None:
         lock = json.loads((SERVER / "package-lock.json").read_text())

@@ -66,6 +66,65 @@ def test_another_directory_needs_a_line_in_convex_json(project: Path) -> None:
     assert "convex.json" not in init(project / "web" / "convex").stdout
 
 
+def test_convex_json_says_where_the_functions_are(project: Path) -> None:
+    (project / "convex.json").write_text('{"functions": "src/convex/", "node": {}}')
+    out = init().stdout
+    assert contents(project / "src" / "convex") == contents(SOURCES)
+    assert out.startswith("src/convex/\n")
+    assert "In convex.json there" not in out
+    assert not (project / "convex").exists()
+    assert 'In convex.json there: { "functions": "backend/" }' in init("backend").stdout
+
+
+def test_a_convex_json_without_it_changes_nothing(project: Path) -> None:
+    (project / "convex.json").write_text('{"node": {}}')
+    assert init().stdout.startswith("convex/\n")
+
+
+def test_in_a_larger_project_the_path_is_from_its_package_json(project: Path) -> None:
+    (project / "package.json").write_text("{}")
+    assert '"functions": "server/backend/"' in init("server/backend").stdout
+
+
+@pytest.mark.parametrize("text", ["{", '{"functions": 5}', "[]"])
+def test_a_convex_json_that_cannot_be_read_is_one_line(project: Path, text: str) -> None:
+    (project / "convex.json").write_text(text)
+    result = init()
+    assert result.exit_code == 2
+    assert "convex.json is not the JSON that Convex expects" in result.stderr
+    assert [path.name for path in project.iterdir()] == ["convex.json"]
+
+
+@pytest.mark.parametrize("sign", ["_generated/api.d.ts", "schema.ts", "../convex.json"])
+def test_inside_of_a_directory_of_functions_no_other_is_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    inside = project / "functions"
+    inside.mkdir()
+    (inside / sign).resolve().parent.mkdir(exist_ok=True)
+    (inside / sign).write_text('{"functions": "functions"}  ')
+    if sign == "schema.ts":
+        (inside / sign).write_text('import { defineSchema } from "convex/server";\n')
+    monkeypatch.chdir(inside)
+    before = contents(project)
+    result = init()
+    assert result.exit_code == 2
+    assert "mastra-storage-convex init .\n" in result.stderr
+    assert contents(project) == before
+    init(".")
+    assert (inside / "threads.ts").exists()
+
+
+@pytest.mark.parametrize("spread", ["", "  ...mastraTables,\n"])
+def test_a_table_of_yours_with_a_name_of_ours_is_told(project: Path, spread: str) -> None:
+    (project / "convex").mkdir()
+    mine = (
+        f"defineSchema({{\n{spread}  users: defineTable({{}}),\n  traces: defineTable({{}}),\n}});"
+    )
+    (project / "convex" / "schema.ts").write_text(mine)
+    assert "Rename in it, as ours have these names: traces\n" in init().stdout
+
+
 def test_the_package_of_convex_is_asked_for_only_when_it_is_not_there(project: Path) -> None:
     (project / "node_modules" / "convex").mkdir(parents=True)
     assert "npm install" not in init().stdout

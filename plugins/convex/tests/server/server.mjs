@@ -228,6 +228,10 @@ await control({ reset: true });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, stop);
 process.stdin.on("end", stop).resume();
 server.requestTimeout = 0;
+server.once("error", (error) => {
+  process.stderr.write(`${error.message}\n`); // such as a port that is taken
+  process.exit(1);
+});
 server.listen(Number(options.port), "127.0.0.1", () => {
   const url = `http://127.0.0.1:${server.address().port}`;
   const admin_key = options["admin-key"];
