@@ -134,12 +134,9 @@ async def _newest(kv: KV, reader: Reader, layout: Layout, query: Query, start: s
             break
         names = [layout.record_key_of_index(key, start, query.prefix) for key in keys]
         found = await reader.rows(layout, names)
-        # An entry whose record is gone, or stands elsewhere now, is passed over.
-        rows += [
-            row
-            for key, row in zip(keys, found, strict=True)
-            if row is not None and key in layout.index_keys(row)
-        ]
+        standing = await reader.standing(layout, start, dict(zip(keys, found, strict=True)))
+        given = {row.key for row in rows}
+        rows += [row for row in standing if row.key not in given]
     more = bool(rows) and await index.has_more()
     return Result(rows=rows, cursor=query.position(rows[-1], index.hint()) if more else None)
 

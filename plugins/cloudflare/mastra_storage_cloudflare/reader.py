@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from msgspec import structs
 
 from mastra_storage import Key, Row
 from mastra_storage_cloudflare.kv import KV
-from mastra_storage_cloudflare.layout import Layout
+from mastra_storage_cloudflare.layout import Layout, place_of_index
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.touches import Touches
 
@@ -53,6 +55,31 @@ class Reader:
             self.remember(layout, row)
             rows.append(self._touches.apply(row))
         return rows
+
+    async def standing(
+        self, layout: Layout, start: str, found: Mapping[str, Row | None]
+    ) -> list[Row]:
+        """The rows read for index keys that begin with `start`, those that stand where these say.
+
+        A row that stands elsewhere now is passed over. But one whose new index key was never
+        stored, since KV left it out of a save that failed, stands where it stood before.
+        """
+        moved: dict[str, str] = {}
+        for key, row in found.items():
+            own = layout.index_keys(row) if row is not None else []
+            if key not in own:
+                moved.update((key, other) for other in own if other.startswith(start))
+        stored = await self._kv.get(layout.table.name, [*moved.values()]) if moved else {}
+        rows: dict[Key, Row] = {}
+        for key, row in found.items():
+            if row is None:
+                continue
+            if key in moved and moved[key] not in stored:
+                order, seq = place_of_index(key, start)
+                rows.setdefault(row.key, structs.replace(row, order=order, seq=seq))
+            elif key in layout.index_keys(row):
+                rows[row.key] = row
+        return list(rows.values())
 
     def waiting_touch(self, layout: Layout, name: str) -> int | None:
         """The touch of a record that is not written yet."""

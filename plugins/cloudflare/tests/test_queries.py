@@ -166,3 +166,38 @@ async def test_entries_whose_records_are_gone_or_moved_are_passed_over() -> None
         query = Query(table=ROWS, prefix=("x",), descending=True, limit=limit)
         found, _ = await walk(CloudflareBackend(kv), query)
         assert found == [moved, every[5], every[3], every[1], every[0]]
+
+
+@pytest.mark.parametrize("order", [1, 7])
+async def test_a_row_of_which_kv_left_out_the_new_index_key_stands_where_it_was(
+    order: int,
+) -> None:
+    kv = MemoryKV()
+    old = [
+        Row(
+            table=ROWS,
+            key=("x", str(n)),
+            value=record(("x", str(n)), {}),
+            order=n,
+            seq=n,
+            fields={},
+            updated=n,
+            version="v",
+        )
+        for n in range(3)
+    ]
+    await CloudflareBackend(kv, key_interval=0).write([Put(row) for row in old])
+    stored = set(kv.pairs)
+    replaced = structs.replace(old[1], value=record(("x", "1"), {"color": "red"}), version="w")
+    # A store that does not know where the row stands gives it a new place.
+    await CloudflareBackend(kv, key_interval=0).write(
+        [Put(structs.replace(replaced, order=order, seq=9))]
+    )
+    left_out = [name for name in set(kv.pairs) - stored if ".newest1" in name]
+    assert len(left_out) == 1
+    del kv.pairs[left_out[0]]
+    for limit in (1, 2, 10, None):
+        query = Query(table=ROWS, prefix=("x",), descending=True, limit=limit)
+        found, _ = await walk(CloudflareBackend(kv), query)
+        assert [row.key[1] for row in found] == ["2", "1", "0"]
+        assert found[1].value == replaced.value
