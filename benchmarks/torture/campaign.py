@@ -106,7 +106,9 @@ async def run(campaign: Campaign) -> Outcome:
         final = await _final(campaign, weather, operations)
         verdict = _checked(campaign, weather, operations, final)
     finally:
-        weather.stop()
+        await weather.stop()
+    for path in campaign.directory.glob("faults.*"):
+        weather.faults.update(path.read_text().splitlines())
     return Outcome(
         campaign=campaign,
         verdict=verdict,

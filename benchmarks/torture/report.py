@@ -56,7 +56,7 @@ def campaigns(outcomes: Iterable[Outcome]) -> str:
         ["values checked", *[f"{each.verdict.sights:,}" for each in outcomes]],
         ["processes × stores × callers", *[_shape(each) for each in outcomes]],
         ["processes killed", *[str(each.kills) for each in outcomes]],
-        ["server restarted", *[str(each.restarts or "–") for each in outcomes]],
+        ["server away or restarted", *[str(each.restarts or "–") for each in outcomes]],
         ["faults met", *[f"{each.faults.total():,}" for each in outcomes]],
         ["calls acknowledged", *[_outcomes(each, "ok") for each in outcomes]],
         ["calls cancelled", *[_outcomes(each, "cancelled") for each in outcomes]],

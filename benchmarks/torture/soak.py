@@ -106,7 +106,7 @@ async def soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak
             await asyncio.gather(*others, return_exceptions=True)
             await weather.calm()
     finally:
-        weather.stop()
+        await weather.stop()
     quarter = len(samples) // 4
     return Soak(
         backend=backend,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from torture.places import STALE_SECONDS, Place, module_of_tests
+from torture.relay import Relay
 
 # After a process was killed, what it had sent may still take effect for so long.
 SETTLE_SECONDS = 0.8
@@ -19,7 +20,11 @@ _DELAY_MS = 250
 
 
 class Weather:
-    """Faults of one store. `faults` counts those that happened, by kind."""
+    """Faults of one store.
+
+    `faults` counts those that happened, by kind; `restarts` how often the server was away, by a
+    restart of its own or behind a gateway that was.
+    """
 
     def __init__(self, place: Place, seed: int) -> None:
         self.place = place
@@ -39,7 +44,7 @@ class Weather:
     async def calm(self) -> None:
         """No more faults."""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End the server, if there is one."""
 
 
@@ -71,23 +76,37 @@ class SqliteWeather(Weather):
 
 
 class ServerWeather(Weather):
-    """Faults that a server of the plugins' tests injects."""
+    """Faults that a server of the plugins' tests injects, and connections that break."""
 
-    def __init__(self, place: Place, seed: int, server: Any) -> None:
+    def __init__(self, place: Place, seed: int, server: Any, relay: Relay) -> None:
         super().__init__(place, seed)
         self._server = server
+        self._relay = relay
 
     async def blow(self) -> None:
-        await self._server.control(reset=True, **self._settings())
+        settings = self._settings()
+        await self._server.control(reset=True, **settings)
+        # A request that is held by the server would outlive its connection, and its repetition.
+        if not any(fault["kind"] == "delay" for fault in settings["faults"]):
+            await self._break()
         await asyncio.sleep(self.random.uniform(0.5, 2.0))
         await self._note()
+
+    async def _break(self) -> None:
+        if self.random.random() < 0.15:
+            await self._relay.away(self.random.uniform(0.1, 2.0))
+            self.restarts += 1
+        for _ in range(self.random.choice((0, 0, 1, 3))):
+            await asyncio.sleep(self.random.uniform(0.05, 0.5))
+            self.faults["connection cut"] += self._relay.cut() // 2
 
     async def calm(self) -> None:
         await self._note()
         await self._server.reset(clear=False)
 
-    def stop(self) -> None:
-        self._server.stop()
+    async def stop(self) -> None:
+        await self._relay.stop()
+        await asyncio.to_thread(self._server.stop)
 
     async def _note(self) -> None:
         for entry in await self._server.log():
@@ -131,10 +150,9 @@ class CloudflareWeather(ServerWeather):
     async def start(cls, directory: Path, seed: int) -> Self:
         module = module_of_tests("cloudflare", "kv_server")
         server = await asyncio.to_thread(module.KVServer.start, store="memory")
-        place = Place(
-            name="cloudflare", url=server.url, key=server.token, account=server.account_id
-        )
-        return cls(place, seed, server)
+        relay = await Relay.start(server.url)
+        place = Place(name="cloudflare", url=relay.url, key=server.token, account=server.account_id)
+        return cls(place, seed, server, relay)
 
     def _settings(self) -> dict[str, Any]:
         late = round(STALE_SECONDS * 1000)
@@ -164,8 +182,9 @@ class ConvexWeather(ServerWeather):
         module = module_of_tests("convex", "convex_server")
         data = directory / "documents.json"
         server = await asyncio.to_thread(module.ConvexServer.start, data=data)
-        place = Place(name="convex", url=server.url, key=server.admin_key)
-        weather = cls(place, seed, server)
+        relay = await Relay.start(server.url)
+        place = Place(name="convex", url=relay.url, key=server.admin_key)
+        weather = cls(place, seed, server, relay)
         weather._data = data
         return weather
 

@@ -21,6 +21,7 @@ from torture.places import Place
 from torture.plan import Call, plan
 from torture.plants import planted
 
+FULL_DISK = "disk full for a moment"
 _OPEN_ATTEMPTS = 20
 
 
@@ -160,6 +161,7 @@ async def _full_disks(work: Work, life: int) -> None:
     while True:
         await asyncio.sleep(gusts.uniform(0.2, 1.5))
         resource.setrlimit(resource.RLIMIT_FSIZE, (gusts.choice((2**19, 2**20)), hard))
+        _note(work.directory / f"faults.{work.lanes[0][0]}.{life}", FULL_DISK)
         await asyncio.sleep(gusts.uniform(0.01, 0.15))
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
