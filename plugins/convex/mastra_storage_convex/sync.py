@@ -181,10 +181,13 @@ class SyncClient(Generic[T]):
                 outcomes = await asyncio.gather(reading, asking, return_exceptions=True)
                 await _close(ws)
         raise next(
-            outcome
-            for outcome in outcomes
-            if isinstance(outcome, BaseException)
-            and not isinstance(outcome, asyncio.CancelledError)
+            (
+                outcome
+                for outcome in outcomes
+                if isinstance(outcome, BaseException)
+                and not isinstance(outcome, asyncio.CancelledError)
+            ),
+            _LostError("its WebSocket was closed"),
         )
 
     async def _connected(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:

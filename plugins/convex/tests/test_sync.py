@@ -657,3 +657,15 @@ async def test_what_a_check_raises_ends_it(fake: FakeSync) -> None:
         with pytest.raises(UnavailableError):
             async with asyncio.timeout(5):
                 await feed.wait()
+
+
+async def test_a_conversation_that_ends_without_a_reason_is_lost(
+    fake: FakeSync, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    for name in ("_read", "_ask"):
+        monkeypatch.setattr(client, name, end)
+    with pytest.raises(sync._LostError, match="was closed"):
+        await client._converse()
