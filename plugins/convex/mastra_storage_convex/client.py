@@ -165,6 +165,12 @@ class Client:
                 allow_redirects=False,
             ) as response:
                 content = await response.read()
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if self._session is not None or (task is not None and task.cancelling()):
+                raise
+            # Those who wait for a connection are cancelled by aiohttp when the session closes.
+            raise UnavailableError("the store is closed", retryable=False) from exc
         except aiohttp.ClientResponseError as exc:
             # It holds the headers of the request, the key among them.
             problem = f"what answered in Convex's place is not HTTP ({exc.message})"

@@ -430,6 +430,24 @@ def assert_matches(step: str, error: StorageError) -> None:
 
 
 class TestOnTheServer:
+    async def test_closing_ends_the_calls_that_wait_for_a_connection(
+        self, convex: ConvexServer
+    ) -> None:
+        client = Client(Settings(url=convex.url, key=convex.admin_key))
+        await client.open()
+        await convex.control(delayMs=1_000)
+
+        async def call() -> Any:
+            return await client.query("threads:get", {"keys": []}, dict[str, Any])
+
+        calls = [asyncio.ensure_future(call()) for _ in range(60)]
+        await asyncio.sleep(0.2)
+        calls[-1].cancel()
+        await client.close()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in found[:-1]} == {UnavailableError}
+        assert isinstance(found[-1], asyncio.CancelledError)
+
     async def test_a_wrong_key_is_refused(self, convex: ConvexServer) -> None:
         backend = convex_backend(convex, key=convex.wrong_key)
         with pytest.raises(AuthenticationError, match="deploy key") as caught:
