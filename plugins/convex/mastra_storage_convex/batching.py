@@ -35,6 +35,8 @@ MAX_OPS = 2_000
 _MERGED_BYTES = 4 * 2**20
 _ALONE_BYTES = 15 * 2**20
 _PART_BYTES = 4 * 2**20
+# How many touches each part of a call repeats, at most.
+_REPEATED_TOUCHES = 1_000
 # How long a write waits that found too many deletions under way, in seconds.
 _BUSY_PAUSE = 0.25
 # How many ops are encoded before others may run.
@@ -132,12 +134,13 @@ class Writer:
 
     async def _send_parts(self, call: _Call) -> None:
         """Carry out a call that is more than a transaction may be, one part after the other."""
-        parts = deque(_parts(call.ops))
+        touches, parts = _parts(call.ops)
         begun = False
         while parts:
             part = parts.popleft()
-            [found] = await asyncio.gather(self._mutate([part]), return_exceptions=True)
-            failure = found if isinstance(found, BaseException) else failure_of(found[0], part)
+            ops = [*touches, *part]
+            [found] = await asyncio.gather(self._mutate([ops]), return_exceptions=True)
+            failure = found if isinstance(found, BaseException) else failure_of(found[0], ops)
             if isinstance(failure, TransactionTooLargeError) and len(part) > 1:
                 half = len(part) // 2
                 parts.extendleft((part[half:], part[:half]))
@@ -194,23 +197,31 @@ def _may_be_of_one(failure: BaseException) -> bool:
     return type(failure) is StorageError or isinstance(failure, TooLargeError)
 
 
-def _parts(ops: Sequence[EncodedOp]) -> list[list[EncodedOp]]:
-    """Ops in parts that a mutation takes, in their order.
+def _parts(ops: Sequence[EncodedOp]) -> tuple[list[EncodedOp], deque[list[EncodedOp]]]:
+    """Touches that each part begins with, and the parts that a mutation takes, in their order.
 
-    Touches come first, so that one that cannot be fails before anything happened; those of rows
-    that are put by the same call keep their place.
+    Touches come first, so that one that cannot be fails before anything happened, and again with
+    each part, since a thread may be deleted between two; so many that they fill a part come
+    once. Those of rows that are put by the same call keep their place.
     """
     put = {subject(op.op) for op in ops if isinstance(op.op, Put)}
-    ordered = sorted(ops, key=lambda op: not isinstance(op.op, Touch) or subject(op.op) in put)
-    parts: list[list[EncodedOp]] = [[]]
-    size = 0
-    for op in ordered:
+    touches: list[EncodedOp] = []
+    others: list[EncodedOp] = []
+    for op in ops:
+        early = isinstance(op.op, Touch) and subject(op.op) not in put
+        (touches if early else others).append(op)
+    if len(touches) > _REPEATED_TOUCHES or not others:
+        touches, others = [], touches + others
+    parts = deque([[others[0]]])
+    room = _PART_BYTES - sum(len(op.json) for op in touches)
+    size = len(others[0].json)
+    for op in others[1:]:
         size += len(op.json)
-        if parts[-1] and (len(parts[-1]) == MAX_OPS or size > _PART_BYTES):
+        if len(parts[-1]) + len(touches) == MAX_OPS or size > room:
             parts.append([])
             size = len(op.json)
         parts[-1].append(op)
-    return parts
+    return touches, parts
 
 
 def _partial(call: _Call, failed: Sequence[EncodedOp], failure: BaseException) -> BaseException:

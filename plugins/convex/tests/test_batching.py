@@ -351,11 +351,40 @@ class TestParts:
         ops = [told(op) for sent in functions.sent for op in sent["calls"][0]["ops"]]
         assert ops == [
             "touch:other",
-            *[f"put:{number}" for number in range(MAX_OPS)],
+            *[f"put:{number}" for number in range(MAX_OPS - 1)],
+            "touch:other",
+            f"put:{MAX_OPS - 1}",
             "touch:0",
             "deletePrefix:p",
         ]
-        assert [len(sent["calls"][0]["ops"]) for sent in functions.sent] == [MAX_OPS, 3]
+        assert [len(sent["calls"][0]["ops"]) for sent in functions.sent] == [MAX_OPS, 4]
+
+    async def test_begin_with_the_touches_also_when_they_are_made_smaller(
+        self, writer: Writer, functions: Functions
+    ) -> None:
+        large = TransactionTooLargeError("too much")
+        functions.answers = [*[large] * 2, [OK], large, [OK], [conflict("3")]]
+        ops = [put(str(number)) for number in range(4)]
+        with pytest.raises(PartialWriteError, match=r"1 of its 5") as caught:
+            await writer.write([*ops[:2], Touch(OWN, ("t",), 5), *ops[2:]])
+        assert caught.value.failed == [("own", ("3",))]
+        parts = [[told(op) for op in sent["calls"][0]["ops"]] for sent in functions.sent]
+        assert parts[1:] == [
+            ["touch:t", "put:0", "put:1", "put:2", "put:3"],
+            ["touch:t", "put:0", "put:1"],
+            ["touch:t", "put:2", "put:3"],
+            ["touch:t", "put:2"],
+            ["touch:t", "put:3"],
+        ]
+
+    async def test_of_very_many_touches_begin_with_them_once(
+        self, writer: Writer, functions: Functions
+    ) -> None:
+        touches: list[Op] = [Touch(OWN, (str(number),), 5) for number in range(MAX_OPS + 1)]
+        await writer.write([put("a"), *touches])
+        ops = [[told(op) for op in sent["calls"][0]["ops"]] for sent in functions.sent]
+        assert ops[0] == [f"touch:{number}" for number in range(MAX_OPS)]
+        assert ops[1] == [f"touch:{MAX_OPS}", "put:a"]
 
     async def test_are_not_too_large_themselves(self, writer: Writer, functions: Functions) -> None:
         await writer.write([put(str(number), 2**20) for number in range(16)])

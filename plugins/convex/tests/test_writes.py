@@ -288,6 +288,22 @@ class TestParts:
         assert await convex.counts() == {WRITE: 4}
         assert await store.get_messages("t") == batch
 
+    async def test_a_thread_that_is_deleted_between_parts_gets_no_message(
+        self, convex: ConvexServer, store: Storage, other: Storage
+    ) -> None:
+        slow = {"kind": "delay", "ms": 1_000, "match": "system:write", "skip": 1}
+        await convex.control(reset=True, faults=[slow])
+        saving = asyncio.ensure_future(store.save_messages(messages(2_500)))
+        async with asyncio.timeout(5):
+            while (await convex.counts()).get(WRITE) != 2:
+                pass
+        await other.delete_thread("t")
+        with pytest.raises(PartialWriteError) as caught:
+            await saving
+        assert ("threads", ("t",)) not in caught.value.failed
+        await other.save_thread(Thread(id="t", resource_id="r"))
+        assert await other.get_messages("t") == []
+
     async def test_records_near_the_limit(self, convex: ConvexServer, store: Storage) -> None:
         batch = [message(f"m{n}", content=f"{n:02}" + "\u00e9" * 495_000) for n in range(20)]
         async with cost_at(convex) as cost:
