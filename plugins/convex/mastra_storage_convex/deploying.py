@@ -78,10 +78,11 @@ def _below(directory: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 def plan_of(directory: Path) -> Plan:
     """What copying the functions into a directory would do; it need not be there.
 
-    Raises `OSError` for a directory or file that cannot be read, or is not what it must be.
+    Raises `InvalidArgumentError` for what is no directory, and `OSError` for a directory or file
+    that cannot be read.
     """
     if directory.exists() and not directory.is_dir():
-        raise NotADirectoryError(f"{directory} is a file; name a directory, such as ./convex")
+        raise InvalidArgumentError(f"{directory} is a file; name a directory, such as ./convex")
     plan = Plan([], [], [])
     for name, text in shipped().items():
         there = _there(directory, name)

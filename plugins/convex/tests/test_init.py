@@ -213,7 +213,7 @@ def test_a_schema_that_has_our_tables_is_left_in_peace(project: Path) -> None:
 def test_what_cannot_be_a_directory_is_one_line(project: Path) -> None:
     (project / "convex").write_text("a file")
     result = init()
-    assert result.exit_code == 5
+    assert result.exit_code == 2
     assert "convex is a file; name a directory" in result.stderr
     (project / "below" / "threads.ts").mkdir(parents=True)
     result = init("below")
