@@ -18,6 +18,7 @@ from mastra_storage import (
     THREADS,
     TRACES,
     ConflictError,
+    DeletePrefix,
     Include,
     Message,
     MessageUpdate,
@@ -470,16 +471,7 @@ class TestDeleting:
     async def test_more_deletions_than_a_table_holds_wait(
         self, convex: ConvexServer, store: Storage
     ) -> None:
-        threads = [Thread(id=f"t{n}", resource_id="r") for n in range(205)]
-        await store.batch_insert("threads", threads)
-        await store.batch_insert(
-            "messages", [message(f"m{n}", thread.id) for thread in threads for n in range(10)]
-        )
-        await store.save_messages(messages(1_200))
-        await convex.control(holdScheduled=True)
-        # Of many that are deleted in one mutation the last are left to be deleted behind it.
-        await asyncio.gather(*[store.delete_thread(each.id) for each in threads])
-        assert await documents(convex, "purges") == 100
+        await self.begin_100(convex, store)
         async with convex_store(convex, timeout=0.5) as impatient:
             with pytest.raises(UnavailableError, match="too many deletions") as caught:
                 await impatient.delete_thread("t")
@@ -495,6 +487,54 @@ class TestDeleting:
         assert await documents(convex, "messages") == 0
         assert await documents(convex, "purges") == 0
         assert ids(await store.list_threads()) == ["meanwhile"]
+
+    async def begin_100(self, convex: ConvexServer, store: Storage) -> None:
+        """Have 100 deletions under way, which wait, beside "t" with 1,200 messages."""
+        await store.save_thread(Thread(id="first", resource_id="r"))
+        await store.save_messages(messages(1_000, "first"))  # all that one mutation deletes itself
+        few = [f"few{n}" for n in range(100)]
+        await store.batch_insert("messages", [message("m", each) for each in few])
+        await store.save_messages(messages(1_200))
+        await convex.control(holdScheduled=True)
+        await store.backend.write([DeletePrefix(MESSAGES, (each,)) for each in ["first", *few]])
+        await store.delete_thread("first")
+        assert await documents(convex, "purges") == 100
+
+    async def lose_steps(self, convex: ConvexServer) -> None:
+        """Let what is scheduled come when there are no functions."""
+        await convex.control(functions="none")
+        await convex.control(holdScheduled=False)
+        await convex.control(settle=True)
+        await convex.control(functions="default")
+
+    async def test_a_deletion_of_which_a_step_was_lost_goes_on_with_a_later_one(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        await store.save_messages(messages(MANY))
+        await convex.control(holdScheduled=True)
+        await store.delete_thread("t")
+        await self.lose_steps(convex)
+        for minutes, left in ((9, MANY), (11, 0)):
+            await convex.control(clockAheadMs=minutes * 60_000)
+            await store.save_thread(Thread(id="t", resource_id="r"))
+            assert await store.get_messages("t") == []
+            await store.save_thread(Thread(id="u", resource_id="r"))
+            await store.save_messages(messages(MANY, "u"))
+            await store.delete_thread("u")
+            await convex.control(settle=True)
+            assert await documents(convex, "messages") == left
+        assert await documents(convex, "purges") == 0
+
+    async def test_deletions_of_which_steps_were_lost_hold_up_no_other(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        await self.begin_100(convex, store)
+        await self.lose_steps(convex)
+        await convex.control(clockAheadMs=11 * 60_000)
+        await store.delete_thread("t")
+        assert await store.get_messages("t") == []
+        await convex.control(settle=True)
+        assert await documents(convex, "messages") == await documents(convex, "purges") <= 90
 
 
 class TestExpiry:

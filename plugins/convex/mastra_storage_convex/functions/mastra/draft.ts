@@ -7,7 +7,7 @@
 import type { MutationCtx } from "./builders";
 import { covers, nameOf, store, type Area, type Change, type Place } from "./changes";
 import { ACTIVE_PURGES, DOCUMENT_BYTES, MiB, sizeOf } from "./limits";
-import { nextGeneration, scheduleSweep, startPurge } from "./purging";
+import { nextGeneration, resumePurges, scheduleSweep, startPurge } from "./purging";
 import { find, prefixSpan, scan } from "./scanning";
 import { keyOf, shapes, type RowTable, type Stored, type Wire } from "./shapes";
 import { isVisible, Purges } from "./visibility";
@@ -88,6 +88,7 @@ export class Layer {
     const among = (areas: readonly Area[]) => areas.filter((area) => area.table === table).length;
     const { active } = await this.draft.purgesOf(table);
     const own = among(this.dropped);
+    this.draft.purged.add(table);
     if (active.length + among(this.draft.dropped) + own >= ACTIVE_PURGES) {
       throw new Refusal(own < ACTIVE_PURGES ? "busy" : "large", { table, key: prefix });
     }
@@ -97,6 +98,8 @@ export class Layer {
 export class Draft {
   readonly changes = new Map<string, Change>();
   readonly dropped: Area[] = [];
+  /** The tables in which a purge was to begin. */
+  readonly purged = new Set<RowTable>();
   private readonly found = new Map<string, Found>();
   private readonly purges = new Map<RowTable, Promise<Purges>>();
   private ranges = 0;
@@ -202,6 +205,9 @@ export class Draft {
 
   /** Write all of it. */
   async flush(): Promise<void> {
+    for (const table of this.purged) {
+      await resumePurges(this.ctx, (await this.purgesOf(table)).active);
+    }
     const begun = await this.startPurges();
     const changes = [...this.changes];
     await Promise.all(

@@ -11,13 +11,17 @@ import type { MutationCtx } from "./builders";
 import { Budget } from "./limits";
 import { prefixSpan, scan } from "./scanning";
 import { keyOf, shapes, type Key, type RowTable, type Shape } from "./shapes";
-import { now } from "./visibility";
+import { now, type Purge } from "./visibility";
 
 const purge = makeFunctionReference<
   "mutation",
   { purge: GenericId<"purges">; after?: string[] }
 >("system:purge");
 const sweep = makeFunctionReference<"mutation", Record<string, never>>("system:sweep");
+
+/** When a purge is looked after, and how many of a table at once. */
+const PURGE_MILLISECONDS = 10 * 60 * 1000;
+const RESUMED_PURGES = 10;
 
 /** Scheduling reaches a few years ahead; what expires later is hidden then, and kept. */
 const FAR_MILLISECONDS = 4 * 365 * 24 * 3600 * 1000;
@@ -43,6 +47,22 @@ export async function startPurge(
 ): Promise<void> {
   const id = await ctx.db.insert("purges", { table, prefix: [...prefix], generation });
   await ctx.scheduler.runAfter(0, purge, { purge: id });
+}
+
+/**
+ * Have those of these purges go on that take so long that their next step may be lost: scheduled
+ * functions can be cancelled, be missing when they are due, or not be in a backup. Where it is
+ * not lost, two steps get in each other's way at worst.
+ */
+export async function resumePurges(ctx: MutationCtx, active: readonly Purge[]): Promise<void> {
+  const time = Date.now();
+  const late = active.filter(
+    (each) => (each.resumed ?? each._creationTime) + PURGE_MILLISECONDS < time,
+  );
+  for (const { _id } of late.slice(0, RESUMED_PURGES)) {
+    await ctx.db.patch("purges", _id, { resumed: time });
+    await ctx.scheduler.runAfter(0, purge, { purge: _id });
+  }
 }
 
 /** Delete a part of what a purge covers, behind a key; have the rest deleted next. */

@@ -246,6 +246,7 @@ export const mastraTables = {
     table: v.string(),
     prefix: v.array(v.string()),
     generation: v.number(),
+    resumed: v.optional(v.number()),
   }).index("by_table", ["table"]),
 
   /** The generation of the last purge, in one document. */

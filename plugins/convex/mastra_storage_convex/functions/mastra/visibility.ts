@@ -1,11 +1,16 @@
 /** Which stored rows are there: those that have not expired and that no purge covers. */
+import type { GenericId } from "convex/values";
 import type { QueryCtx } from "./builders";
 import { keyOf, startsWith, type Key, type RowTable, type Shape, type Stored } from "./shapes";
 
 /** A deletion under way: all rows under `prefix` that were put before it are gone. */
 export interface Purge {
+  readonly _id: GenericId<"purges">;
+  readonly _creationTime: number;
   readonly prefix: Key;
   readonly generation: number;
+  /** When it was last helped on, in milliseconds. */
+  readonly resumed?: number;
 }
 
 /** The deletions under way in a table. */
