@@ -10,6 +10,11 @@ from typing import Any
 from msgspec import structs
 
 from mastra_storage import (
+    EVALS,
+    MESSAGES,
+    THREADS,
+    TRACES,
+    WORKFLOW_SNAPSHOT,
     InvalidArgumentError,
     Key,
     Position,
@@ -33,6 +38,10 @@ _MAX_KEYS = 1_000
 
 # How many rows are made of documents before others may run.
 _ROWS_AT_ONCE = 500
+
+# The core tables that have an index of all their rows, by time and by last change.
+_BY_ORDER = (THREADS, WORKFLOW_SNAPSHOT, TRACES, EVALS)
+_BY_RECENT = (THREADS,)
 
 # Larger numbers of rows are not exact in JavaScript, and there are none.
 _MAX_SKIP = 2**53
@@ -64,10 +73,7 @@ class Finder:
     async def query(self, query: Query) -> Result:
         """The rows that match, all up to the limit."""
         if sorts_here(query):
-            everything = structs.replace(
-                query, order_by="any", descending=False, after=None, offset=0, limit=None
-            )
-            return select((await self._list(everything)).rows, query)
+            return select((await self._list(all_of(query))).rows, query)
         if not query.count:
             return await self._list(query)
         try:
@@ -180,15 +186,25 @@ def list_answer(table: Any) -> Any:
     return Documents[layout_of(table).document]  # type: ignore[misc]
 
 
+def all_of(query: Query) -> Query:
+    """All rows that match, in the order that costs least, for `select` to answer `query` from."""
+    everything = structs.replace(
+        query, order_by="created", descending=False, after=None, offset=0, limit=None, count=False
+    )
+    return structs.replace(everything, order_by="any") if sorts_here(everything) else everything
+
+
 def sorts_here(query: Query) -> bool:
     """Whether no index has the order of `query`, so that all that match are read and sorted."""
+    if query.order_by == "any" or query.limit == 0:
+        return False
     layout = layout_of(query.table)
-    return (
-        isinstance(layout, DocumentLayout)
-        and query.order_by != "any"
-        and bool(query.prefix)
-        and len(query.prefix) not in layout.slots
-    )
+    is_recent = query.order_by == "recent"
+    if isinstance(layout, CoreLayout):
+        return query.table not in (_BY_RECENT if is_recent else _BY_ORDER) and not (
+            query.table == MESSAGES and query.prefix and not is_recent
+        )
+    return bool(query.prefix) and (is_recent or len(query.prefix) not in layout.slots)
 
 
 def _slot(layout: DocumentLayout, query: Query) -> dict[str, Any] | None:
@@ -196,7 +212,7 @@ def _slot(layout: DocumentLayout, query: Query) -> dict[str, Any] | None:
 
     Without one the whole table is listed: in order, or by key from the prefix on.
     """
-    if query.order_by == "any":
+    if query.order_by != "created":
         return None
     if query.prefix:
         return _group(layout, len(query.prefix), query.prefix)

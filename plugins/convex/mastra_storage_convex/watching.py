@@ -27,7 +27,7 @@ from mastra_storage_convex._answers import DEPLOY, function_failure
 from mastra_storage_convex.client import Settings, encoded
 from mastra_storage_convex.feeds import Call, Failed, Feed
 from mastra_storage_convex.layout import layout_of
-from mastra_storage_convex.queries import list_arguments, sorts_here
+from mastra_storage_convex.queries import all_of, list_arguments, sorts_here
 from mastra_storage_convex.sync import SyncClient
 from mastra_storage_convex.wire import Documents
 
@@ -176,7 +176,7 @@ class _Pages:
     def __init__(self, query: Query) -> None:
         self._asked = query
         self._in_order = not (query.count or sorts_here(query))
-        self.query = query if self._in_order else _all_of(query)
+        self.query = query if self._in_order else all_of(query)
         self.path = list_arguments(query)[0]
         self._starts: list[Position] = []
 
@@ -250,10 +250,3 @@ class _Pages:
         found = rows[: self.query.limit]
         more = bool(found) and (more or len(found) < len(rows))
         return Result(rows=found, cursor=self.query.position(found[-1]) if more else None)
-
-
-def _all_of(query: Query) -> Query:
-    """All rows that match, from which `select` makes the result."""
-    return structs.replace(
-        query, order_by="any", descending=False, after=None, offset=0, limit=None, count=False
-    )

@@ -27,6 +27,7 @@ from mastra_storage import (
     Put,
     Query,
     Row,
+    StorageError,
     Table,
     UnavailableError,
     select,
@@ -126,15 +127,32 @@ class TestArguments:
         assert int(int64(10**30)) == 2**63 - 1
         assert int(int64(-(10**30))) == -(2**63)
 
-    def test_only_prefixes_without_a_listing_are_sorted_here(self) -> None:
-        assert not sorts_here(Query(table=MESSAGES, order_by="recent"))
-        assert not sorts_here(Query(table=BARE))
-        assert sorts_here(Query(table=BARE, prefix=("a",)))
-        assert not sorts_here(Query(table=BARE, prefix=("a",), order_by="any"))
-        assert not sorts_here(Query(table=WIDE, prefix=("a", "b")))
+    @pytest.mark.parametrize(
+        ("query", "sorted_here"),
+        [
+            (Query(table=THREADS), False),
+            (Query(table=THREADS, order_by="recent", fields={"resource_id": ("r",)}), False),
+            (Query(table=MESSAGES, prefix=("t",)), False),
+            (Query(table=MESSAGES, prefix=("t",), order_by="recent"), True),
+            (Query(table=MESSAGES), True),
+            (Query(table=MESSAGES, limit=0, count=True), False),
+            (Query(table=MESSAGES, order_by="any"), False),
+            (Query(table=TABLES["traces"]), False),
+            (Query(table=TABLES["traces"], order_by="recent"), True),
+            (Query(table=TABLES["resources"]), True),
+            (Query(table=BARE), False),
+            (Query(table=BARE, prefix=("a",)), True),
+            (Query(table=BARE, prefix=("a",), order_by="any"), False),
+            (Query(table=WIDE, prefix=("a", "b")), False),
+            (Query(table=WIDE, prefix=("a", "b"), order_by="recent"), True),
+            (Query(table=WIDE, fields={"f1": ("x",)}, order_by="recent"), False),
+        ],
+    )
+    def test_orders_without_an_index_are_sorted_here(self, query: Query, sorted_here: bool) -> None:
+        assert sorts_here(query) == sorted_here
 
 
-@pytest.mark.parametrize("table", [WIDE, BARE], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [WIDE, BARE, *TABLES.values()], ids=lambda table: table.name)
 async def test_any_query_finds_what_the_reference_finds(
     backend: ConvexBackend, table: Table
 ) -> None:
@@ -148,17 +166,19 @@ async def test_any_query_finds_what_the_reference_finds(
             seq=numbers.randrange(3),
             touched=numbers.choice((None, 1, 9)),
             version=f"v{number}",
-            fields={name: numbers.choice("xy") for name in table.fields if numbers.random() < 0.7},
+            fields={name: text for name, text in fields.items() if text},
         )
         for number in range(90)
         for key in [tuple(numbers.choice(some) for _ in table.key)]
+        for keyed in [dict(zip(table.key, key, strict=True))]
+        for fields in [{n: keyed.get(n, numbers.choice(("x", "y", ""))) for n in table.fields}]
     }
     await put(backend, *rows.values())
     for _ in range(150):
         places = [*rows.values()]
         query = Query(
             table=table,
-            prefix=numbers.choice(places).key[: numbers.randrange(4)],
+            prefix=numbers.choice(places).key[: numbers.randrange(len(table.key) + 1)],
             fields={
                 name: tuple(numbers.sample(("x", "y", ""), numbers.choice((1, 1, 2))))
                 for name in numbers.sample(
@@ -174,8 +194,25 @@ async def test_any_query_finds_what_the_reference_finds(
             count=numbers.random() < 0.5,
         )
         if numbers.random() < 0.3:
-            query = structs.replace(query, after=query.position(numbers.choice(places)))
+            below = [row for row in places if row.key[: len(query.prefix)] == query.prefix]
+            query = structs.replace(query, after=query.position(numbers.choice(below)))
         assert await backend.query(query) == select(rows.values(), query), query
+
+
+async def test_an_order_without_an_index_is_refused_by_the_functions(
+    backend: ConvexBackend,
+) -> None:
+    """They are never asked for it here; a page of somebody's own could be."""
+    await put(backend, row(MESSAGES, "t", "m"))
+    for query, order in (
+        (Query(table=MESSAGES), "created"),
+        (Query(table=MESSAGES, prefix=("t",)), "recent"),
+        (Query(table=TABLES["resources"]), "created"),
+        (Query(table=TABLES["evals"]), "recent"),
+    ):
+        path, arguments = list_arguments(query)
+        with pytest.raises(StorageError, match=f"the function {path} failed"):
+            await backend._client.query(path, arguments | {"orderBy": order}, dict)
 
 
 class TestManyCalls:

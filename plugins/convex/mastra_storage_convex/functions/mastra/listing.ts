@@ -164,8 +164,23 @@ function planned(shape: Shape<unknown>, query: Listing): Span {
   if (orderBy === "any" || isOne) {
     return prefixSpan(shape, prefix, after?.key, descending);
   }
+  const span = ordered(shape, query);
+  if (!span) {
+    throw new Error(
+      `no index has these rows of ${shape.table} in the order "${orderBy}": only threads are ` +
+        "listed by their last change, messages under one threadId, resources by their keys",
+    );
+  }
+  return span;
+}
+
+/** What to walk of the index that has the order of a listing; null where none has. */
+function ordered(shape: Shape<unknown>, query: Listing): Span | null {
+  const { orderBy, descending, after } = query;
   const isRecent = orderBy === "recent";
-  const { index, equal } = leading(shape, query, isRecent);
+  const lead = leading(shape, query, isRecent);
+  if (!lead) return null;
+  const { index, equal } = lead;
   const fixed = new Set(equal.map(([column]) => column));
   const tail = shape.key.filter((column) => !fixed.has(column));
   return {
@@ -183,8 +198,9 @@ function planned(shape: Shape<unknown>, query: Listing): Span {
 /** For counting any order does; by key when no ordered index is as narrow. */
 function cheapest(shape: Shape<unknown>, selection: Selection): Span {
   const order = { ...selection, descending: false, skip: 0, limit: 0 };
-  const span = planned(shape, { ...order, orderBy: "created" });
-  const byKey = planned(shape, { ...order, orderBy: "any" });
+  const span = ordered(shape, { ...order, orderBy: "created" });
+  const byKey = prefixSpan(shape, selection.prefix, selection.after?.key);
+  if (!span) return byKey;
   const isNarrower = byKey.equal.length > span.equal.length || byKey.low !== undefined;
   return isNarrower && selection.slot === undefined ? byKey : span;
 }
@@ -195,14 +211,15 @@ interface Leading {
 }
 
 /** The index that lists what a query is about, with the values of its first columns. */
-function leading(shape: Shape<unknown>, query: Listing, isRecent: boolean): Leading {
+function leading(shape: Shape<unknown>, query: Listing, isRecent: boolean): Leading | null {
   const suffix = isRecent ? "_recent" : "";
+  const whole = isRecent ? "by_recent" : "by_order";
   const { slot, prefix } = query;
   if (shape.open) {
     const equal: Leading["equal"] = [["table", prefix[0] ?? ""]];
-    if (!slot) return { index: isRecent ? "by_recent" : "by_order", equal };
+    if (!slot || isRecent) return { index: whole, equal };
     equal.push([`group${slot.index}`, slot.group]);
-    return { index: `by_group${slot.index}${suffix}`, equal };
+    return { index: `by_group${slot.index}`, equal };
   }
   for (const [column, index] of Object.entries(shape.ordered)) {
     const value = prefix[shape.key.indexOf(column)] ?? single(query.fields[column]);
@@ -210,7 +227,7 @@ function leading(shape: Shape<unknown>, query: Listing, isRecent: boolean): Lead
       return { index: `${index}${suffix}`, equal: [[column, value]] };
     }
   }
-  return { index: isRecent ? "by_recent" : "by_order", equal: [] };
+  return shape.whole.includes(isRecent ? "recent" : "created") ? { index: whole, equal: [] } : null;
 }
 
 /** The one value that a field may have; "" stands for several, and so does not count. */

@@ -46,6 +46,8 @@ export interface Shape<Doc> {
   readonly open?: true;
   /** The indexed fields of the rows. */
   readonly fields: readonly string[];
+  /** The orders that the whole table has an index of: `by_order`, `by_recent`. */
+  readonly whole: readonly ("created" | "recent")[];
   /** The columns that lead an index by `order`, and its name; the most selective first. */
   readonly ordered: Readonly<Record<string, string>>;
   /** Those of them that have an index by `recent` too, called `…_recent`. */
@@ -61,6 +63,7 @@ export const threads = shape({
   doc: threadDoc,
   key: ["id"],
   fields: ["resourceId"],
+  whole: ["created", "recent"],
   ordered: { resourceId: "by_resource" },
   recent: ["resourceId"],
 });
@@ -70,6 +73,7 @@ export const messages = shape({
   doc: messageDoc,
   key: ["threadId", "id"],
   fields: ["resourceId"],
+  whole: [],
   ordered: { threadId: "by_thread" },
   recent: [],
 });
@@ -79,6 +83,7 @@ export const workflowRuns = shape({
   doc: workflowRunDoc,
   key: ["workflowName", "runId"],
   fields: ["runId", "resourceId", "status"],
+  whole: ["created"],
   ordered: {
     runId: "by_run",
     resourceId: "by_resource",
@@ -93,6 +98,7 @@ export const traces = shape({
   doc: traceDoc,
   key: ["id"],
   fields: ["traceId", "name", "scope", "threadId", "runId"],
+  whole: ["created"],
   ordered: {
     traceId: "by_trace",
     runId: "by_run",
@@ -108,6 +114,7 @@ export const evals = shape({
   doc: evalDoc,
   key: ["id"],
   fields: ["agentName", "type", "threadId", "runId"],
+  whole: ["created"],
   ordered: { runId: "by_run", threadId: "by_thread", agentName: "by_agent", type: "by_type" },
   recent: [],
 });
@@ -117,6 +124,7 @@ export const resources = shape({
   doc: resourceDoc,
   key: ["id"],
   fields: [],
+  whole: [],
   ordered: {},
   recent: [],
 });
@@ -128,6 +136,7 @@ export const documents = shape({
   key: ["table", "key"],
   open: true,
   fields: [],
+  whole: ["created", "recent"],
   ordered: {},
   recent: [],
 });

@@ -177,15 +177,12 @@ export const mastraTables = {
 
   messages: defineTable({ ...messageColumns, row })
     .index("by_key", ["threadId", "id"])
-    .index("by_order", ["row.order", "row.seq", "threadId", "id"])
-    .index("by_recent", ["row.recent", "row.seq", "threadId", "id"])
     .index("by_thread", ["threadId", "row.order", "row.seq", "id"])
     .index("by_expiry", ["row.expiresAt"]),
 
   workflowRuns: defineTable({ ...workflowRunColumns, row })
     .index("by_key", ["workflowName", "runId"])
     .index("by_order", ["row.order", "row.seq", "workflowName", "runId"])
-    .index("by_recent", ["row.recent", "row.seq", "workflowName", "runId"])
     .index("by_workflow", ["workflowName", "row.order", "row.seq", "runId"])
     .index("by_run", ["runId", "row.order", "row.seq", "workflowName"])
     .index("by_resource", ["resourceId", "row.order", "row.seq", "workflowName", "runId"])
@@ -195,7 +192,6 @@ export const mastraTables = {
   traces: defineTable({ ...traceColumns, row })
     .index("by_key", ["id"])
     .index("by_order", ["row.order", "row.seq", "id"])
-    .index("by_recent", ["row.recent", "row.seq", "id"])
     .index("by_trace", ["traceId", "row.order", "row.seq", "id"])
     .index("by_name", ["name", "row.order", "row.seq", "id"])
     .index("by_scope", ["scope", "row.order", "row.seq", "id"])
@@ -206,7 +202,6 @@ export const mastraTables = {
   evals: defineTable({ ...evalColumns, row })
     .index("by_key", ["id"])
     .index("by_order", ["row.order", "row.seq", "id"])
-    .index("by_recent", ["row.recent", "row.seq", "id"])
     .index("by_agent", ["agentName", "row.order", "row.seq", "id"])
     .index("by_type", ["type", "row.order", "row.seq", "id"])
     .index("by_thread", ["threadId", "row.order", "row.seq", "id"])
@@ -215,8 +210,6 @@ export const mastraTables = {
 
   resources: defineTable({ ...resourceColumns, row })
     .index("by_key", ["id"])
-    .index("by_order", ["row.order", "row.seq", "id"])
-    .index("by_recent", ["row.recent", "row.seq", "id"])
     .index("by_expiry", ["row.expiresAt"]),
 
   documents: defineTable({ ...documentColumns, ...groupColumns, row })
@@ -231,14 +224,6 @@ export const mastraTables = {
     .index("by_group5", ["table", "group5", "row.order", "row.seq", "key"])
     .index("by_group6", ["table", "group6", "row.order", "row.seq", "key"])
     .index("by_group7", ["table", "group7", "row.order", "row.seq", "key"])
-    .index("by_group0_recent", ["table", "group0", "row.recent", "row.seq", "key"])
-    .index("by_group1_recent", ["table", "group1", "row.recent", "row.seq", "key"])
-    .index("by_group2_recent", ["table", "group2", "row.recent", "row.seq", "key"])
-    .index("by_group3_recent", ["table", "group3", "row.recent", "row.seq", "key"])
-    .index("by_group4_recent", ["table", "group4", "row.recent", "row.seq", "key"])
-    .index("by_group5_recent", ["table", "group5", "row.recent", "row.seq", "key"])
-    .index("by_group6_recent", ["table", "group6", "row.recent", "row.seq", "key"])
-    .index("by_group7_recent", ["table", "group7", "row.recent", "row.seq", "key"])
     .index("by_expiry", ["row.expiresAt"]),
 
   /** Deletions under way: what their prefix covers is not there any more. */
