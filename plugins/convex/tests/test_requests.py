@@ -275,6 +275,16 @@ async def test_saving_messages(convex: ConvexServer, storage: Storage) -> None:
         await storage.save_messages(messages(100, start=100))
     assert (cost.labels, cost.documents) == ([WRITE], 4)
     assert ids(await storage.get_messages("t")) == ids(messages(200))
+    async with cost_at(convex) as cost:
+        await storage.save_messages([message(f"m{n}", content="new") for n in range(100)])
+    assert (cost.labels, cost.documents, cost.written) == ([WRITE], 204, 102)
+
+
+async def test_deleting_a_workflow_run(convex: ConvexServer, storage: Storage) -> None:
+    await storage.save_workflow_run(WorkflowRun(run_id="u", workflow_name="w"))
+    async with cost_at(convex) as cost:
+        await storage.delete_workflow_run("w", "u")
+    assert (cost.labels, cost.documents, cost.written) == ([WRITE], 4, 2)
 
 
 async def test_updating_a_thread(convex: ConvexServer, storage: Storage) -> None:
