@@ -170,12 +170,21 @@ def _load_table(entry: EntryPoint) -> Table:
 def url_options(url: str, options: Mapping[str, Any], *, allowed: Iterable[str]) -> dict[str, Any]:
     """The options in a URL's query, overridden by keyword `options`; for `Backend.from_url`.
 
-    Raises `InvalidArgumentError` for one that is not `allowed` or is given twice.
+    Raises `InvalidArgumentError` for one that is not `allowed` or is given twice, and for what
+    `urllib.parse.urlsplit` takes for no URL.
     """
     # Imported late, like importlib.metadata below: it costs a fourth of this package's import.
     from urllib.parse import parse_qsl, urlsplit
 
-    given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidArgumentError(
+            "the storage URL cannot be read: what stands between its '://' and the next '/', '?' "
+            "or '#' is no host, which is a plain name, or an IPv6 address in [ ]; a URL looks "
+            f"like {_EXAMPLES}"
+        ) from None  # the cause repeats a part of the URL, in which a password may be
+    given = parse_qsl(parts.query, keep_blank_values=True)
     found: dict[str, Any] = dict(given)
     if len(found) < len(given):
         raise InvalidArgumentError("an option is given twice in the URL")
@@ -184,8 +193,8 @@ def url_options(url: str, options: Mapping[str, Any], *, allowed: Iterable[str])
         if name not in (names := sorted(allowed)):
             what = f"the options are: {', '.join(names)}" if names else "it takes none"
             raise InvalidArgumentError(
-                f"{urlsplit(url).scheme}:// has no option {name!r}; {what}",
-                backend=urlsplit(url).scheme,
+                f"{parts.scheme}:// has no option {name!r}; {what}",
+                backend=parts.scheme,
             )
     return found
 

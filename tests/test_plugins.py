@@ -195,6 +195,15 @@ def test_url_options_merges_and_checks() -> None:
         url_options("x://h", {"retries": 1}, allowed=allowed)
 
 
+@pytest.mark.parametrize("host", ["[", "[bad", "bad]", "a\u2100b", "user:word@[::1"])
+@pytest.mark.parametrize("scheme", ["memory", "sqlite", "cloudflare", "convex", "convex+http"])
+def test_a_host_that_cannot_be_is_refused(scheme: str, host: str) -> None:
+    if scheme not in plugins.schemes():
+        pytest.skip(f"there is no {scheme}:// here")
+    with pytest.raises(InvalidArgumentError, match="looks like sqlite://"):
+        open_storage(f"{scheme}://{host}")
+
+
 SECRET = "tok-5f1c9"  # never to be seen again
 
 
@@ -207,6 +216,9 @@ SECRET = "tok-5f1c9"  # never to be seen again
         f"memory://?a={SECRET}&a={SECRET}",
         f"{SECRET}",
         f"https:{SECRET}",
+        f"memory://user:{SECRET}@[host",
+        f"memory://user:{SECRET}@\u2100",
+        f"memory://[{SECRET}]?colour=red",
     ],
 )
 def test_no_message_repeats_a_secret_of_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def address_in(url: str) -> str | None:
 
 def is_convex_url(url: str) -> bool:
     """Whether a URL is one of this plugin, and not the address of a deployment."""
-    return urlsplit(url).scheme in _SCHEMES
+    return url.partition("://")[0].lower() in _SCHEMES
 
 
 def checked_url(url: str, name: str = "convex_url") -> str:

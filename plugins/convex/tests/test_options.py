@@ -8,6 +8,7 @@ import pytest
 from mastra_storage_convex import ConvexBackend, ConvexStorage
 from mastra_storage_convex.client import Settings
 from mastra_storage_convex.options import settings_of
+from mastra_storage_convex.verifying import settings_for
 
 from mastra_storage import InvalidArgumentError, open_storage
 
@@ -220,3 +221,12 @@ class TestKeys:
 def test_a_timeout_is_a_number_of_seconds(timeout: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="timeout"):
         ConvexStorage(CLOUD, "k", timeout=timeout)
+
+
+@pytest.mark.parametrize("url", ["convex://[bad", "CONVEX+HTTP://[::1", "https://[bad", "[bad"])
+def test_what_has_no_host_is_refused_wherever_it_is_given(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="like"):
+        settings_for(url, "key")
+    if "convex" in url.lower():
+        with pytest.raises(InvalidArgumentError, match="cannot be read"):
+            open_storage(url, deploy_key="key")
