@@ -305,6 +305,23 @@ class TestParts:
         await other.save_thread(Thread(id="t", resource_id="r"))
         assert await other.get_messages("t") == []
 
+    @pytest.mark.parametrize("redact", [False, True])
+    async def test_a_row_that_no_document_holds_is_told_by_its_size(
+        self, convex: ConvexServer, store: Storage, redact: bool
+    ) -> None:
+        await convex.control(redact=redact)
+        outcomes = []
+        for less in range(140, 601, 20):
+            value = b'"%b"' % (b"x" * (2**20 - less))
+            try:
+                await store.backend.write([Put(row("k", value=value))])
+            except TooLargeError:
+                outcomes.append("refused")
+            else:
+                outcomes.append("stored")
+        assert outcomes == sorted(outcomes)
+        assert set(outcomes) == {"refused", "stored"}
+
     async def test_records_near_the_limit(self, convex: ConvexServer, store: Storage) -> None:
         batch = [message(f"m{n}", content=f"{n:02}" + "\u00e9" * 495_000) for n in range(20)]
         async with cost_at(convex) as cost:

@@ -7,8 +7,8 @@ import { getDocumentSize, type Value } from "convex/values";
 
 export const MiB = 1 << 20;
 
-/** What one document can be at most, in bytes, all its columns together. */
-export const DOCUMENT_BYTES = MiB;
+/** What one row can be at most, in bytes: a document is of 1 MiB, with what is added to it here. */
+export const DOCUMENT_BYTES = MiB - 256;
 
 /** How many rows one call of `list` gives at most. */
 export const LIST_ROWS = 4096;
