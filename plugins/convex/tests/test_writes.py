@@ -580,3 +580,45 @@ class TestExpiry:
         assert await documents(convex, "documents") == 2
         found = await store.backend.query(Query(table=OWN))
         assert sorted(found.rows, key=lambda each: each.key) == [anew, never]
+
+    async def test_one_sweep_is_planned_for_many_rows(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        now = int(datetime.now(timezone.utc).timestamp() * 1e6)
+        minute = 60_000_000
+
+        async def put(name: str, minutes: int) -> int:
+            """Save a row that expires in so many minutes; how many sweeps there are then."""
+            await store.backend.write([Put(row(name, expires_at=now + minutes * minute))])
+            return await sweeps()
+
+        async def sweeps() -> int:
+            state = await convex.control(settle=True)
+            assert state["documents"].get("sweeps", 0) <= 1
+            pending: int = state["scheduled"]["pending"]
+            receipts: int = state["documents"].get("receipts", 0)
+            return pending - receipts
+
+        assert [await put(f"{n}", 60 + n) for n in range(10)] == [1] * 10
+        assert await put("other", 200) == 1
+        assert await put("soon", 20) == 2
+        for minutes, left, planned in ((22, 11, 2), (62, 8, 1), (75, 1, 1), (230, 0, 0)):
+            await convex.control(clockAheadMs=minutes * 60_000)
+            assert await sweeps() == planned
+            assert await documents(convex, "documents") == left
+        assert await documents(convex, "sweeps") == 0
+
+    async def test_a_sweep_that_was_lost_is_planned_anew(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        now = int(datetime.now(timezone.utc).timestamp() * 1e6)
+        await store.backend.write([Put(row("a", expires_at=now + 60_000_000))])
+        await convex.control(functions="none", clockAheadMs=120_000)
+        await convex.control(settle=True)
+        await convex.control(functions="default", clockAheadMs=15 * 60_000)
+        assert await documents(convex, "documents") == 1
+        last = row("b", expires_at=now + 10**12)
+        await store.backend.write([Put(last)])
+        await convex.control(settle=True)
+        assert await documents(convex, "documents") == 1
+        assert await store.backend.get(OWN, [("b",)]) == [last]

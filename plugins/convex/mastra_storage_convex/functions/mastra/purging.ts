@@ -23,6 +23,9 @@ const sweep = makeFunctionReference<"mutation", Record<string, never>>("system:s
 const PURGE_MILLISECONDS = 10 * 60 * 1000;
 const RESUMED_PURGES = 10;
 
+/** How late expired rows may be deleted, for one sweep to do for many. */
+const SWEEP_MILLISECONDS = 10 * 60 * 1000;
+
 /** Scheduling reaches a few years ahead; what expires later is hidden then, and kept. */
 const FAR_MILLISECONDS = 4 * 365 * 24 * 3600 * 1000;
 const EARLIEST = -(2n ** 63n);
@@ -89,15 +92,32 @@ export async function purgeStep(
   await ctx.db.delete("purges", id);
 }
 
-/** Have the expired rows deleted when the last of those that expire at these times is one. */
+/** Have the rows deleted that expire at these times. */
 export async function scheduleSweep(
   ctx: MutationCtx,
   times: readonly (bigint | undefined)[],
 ): Promise<void> {
-  const due = times.flatMap((time) => (time === undefined ? [] : [Number(time / 1000n) + 1]));
-  if (due.length === 0) return;
-  const last = Math.min(Math.max(...due, Date.now()), Date.now() + FAR_MILLISECONDS);
-  await ctx.scheduler.runAt(last, sweep, {});
+  const due = times.flatMap((time) => (time === undefined ? [] : [time]));
+  if (due.length > 0) await planSweep(ctx, Math.min(...due.map(passed)));
+}
+
+/** The millisecond in which a time in microseconds is over. */
+function passed(time: bigint): number {
+  return Number(time / 1000n) + 1;
+}
+
+/** Have a sweep at a time, unless one is planned that comes soon enough; at once if that is lost. */
+async function planSweep(ctx: MutationCtx, time: number): Promise<void> {
+  const planned = await ctx.db.query("sweeps").first();
+  const isLost = planned !== null && planned.at + SWEEP_MILLISECONDS < Date.now();
+  if (planned) {
+    if (!isLost && planned.at <= time + SWEEP_MILLISECONDS) return;
+    await ctx.db.delete("sweeps", planned._id);
+  }
+  const earliest = isLost ? 0 : Math.min(time, Date.now() + FAR_MILLISECONDS);
+  const at = Math.max(earliest, Date.now());
+  await ctx.db.insert("sweeps", { at });
+  await ctx.scheduler.runAt(at, sweep, {});
 }
 
 /** Delete a part of the expired rows; have the rest deleted next. */
@@ -105,15 +125,7 @@ export async function sweepStep(ctx: MutationCtx): Promise<void> {
   const budget = Budget.purge();
   const time = now();
   for (const { table } of Object.values(shapes)) {
-    const expired = scan(ctx.db, {
-      table,
-      index: "by_expiry",
-      equal: [],
-      sort: ["row.expiresAt"],
-      low: { value: EARLIEST, inclusive: true },
-      high: { value: time, inclusive: true },
-      descending: false,
-    });
+    const expired = expiring(ctx, table, EARLIEST, time);
     for await (const document of expired) {
       budget.spend(document);
       await ctx.db.delete(table, document._id);
@@ -123,4 +135,34 @@ export async function sweepStep(ctx: MutationCtx): Promise<void> {
       }
     }
   }
+  await planNextSweep(ctx, time);
+}
+
+/** Have the next sweep when the first of the rows expires that are left, but not too soon. */
+async function planNextSweep(ctx: MutationCtx, time: bigint): Promise<void> {
+  const planned = await ctx.db.query("sweeps").first();
+  if (planned && planned.at > Date.now()) return;
+  if (planned) await ctx.db.delete("sweeps", planned._id);
+  const next: number[] = [];
+  for (const { table } of Object.values(shapes)) {
+    for await (const { row } of expiring(ctx, table, time + 1n)) {
+      if (row.expiresAt !== undefined) next.push(passed(row.expiresAt));
+      break;
+    }
+  }
+  if (next.length === 0) return;
+  await planSweep(ctx, Math.max(Math.min(...next), Date.now() + SWEEP_MILLISECONDS));
+}
+
+/** The rows of a table that expire from one moment to another, both included. */
+function expiring(ctx: MutationCtx, table: RowTable, from: bigint, to?: bigint) {
+  return scan(ctx.db, {
+    table,
+    index: "by_expiry",
+    equal: [],
+    sort: ["row.expiresAt"],
+    low: { value: from, inclusive: true },
+    high: to === undefined ? undefined : { value: to, inclusive: true },
+    descending: false,
+  });
 }

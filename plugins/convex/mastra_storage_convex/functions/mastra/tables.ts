@@ -237,6 +237,9 @@ export const mastraTables = {
   /** The generation of the last purge, in one document. */
   generations: defineTable({ last: v.number() }),
 
+  /** When expired rows are deleted next, in milliseconds, in one document. */
+  sweeps: defineTable({ at: v.number() }),
+
   /** How the last write of each store ended, for it to happen once. */
   receipts: defineTable({
     store: v.string(),
