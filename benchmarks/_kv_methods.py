@@ -207,7 +207,7 @@ def methods_of(sizes: Sizes) -> list[Method]:
         Method(
             "persist_workflow_snapshot",
             2,
-            lambda s, t: s.persist_workflow_snapshot("book", t, {"status": "running"}),
+            lambda s, t: s.persist_workflow_snapshot("check in", t, {"status": "running"}),
             [G, PUT],
             [G, PUT],
         ),
