@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,8 +32,8 @@ from mastra_storage_convex.wire import Counted, Documents, Found, int64, wire_po
 MAX_LIMIT = 4_096
 """How many rows one `M:list` gives at most."""
 
-# How many keys one `M:get` takes.
-_MAX_KEYS = 1_000
+MAX_KEYS = 1_000
+"""How many keys one `M:get` looks up at most."""
 
 # How many rows are made of documents before others may run.
 _ROWS_AT_ONCE = 500
@@ -59,7 +58,7 @@ class Finder:
         which = {} if isinstance(layout, CoreLayout) else {"table": table.name}
         documents: list[Any] = []
         while len(documents) < len(keys):
-            wanted = keys[len(documents) : len(documents) + _MAX_KEYS]
+            wanted = keys[len(documents) : len(documents) + MAX_KEYS]
             path = f"{layout.module}:get"
             kind = Found[layout.document]  # type: ignore[name-defined]
             found = await self._client.query(path, which | {"keys": wanted}, kind)
@@ -67,7 +66,7 @@ class Finder:
                 raise UnsupportedError(f"{path} gives other rows than were asked for; {DEPLOY}")
             documents += found.rows
         rows = layout.read([document for document in documents if document is not None])
-        there = {row.key: row for row in _unexpired(rows)}
+        there = {row.key: row for row in rows}
         return [there.get(key) for key in keys]
 
     async def query(self, query: Query) -> Result:
@@ -93,7 +92,7 @@ class Finder:
             found = await self._client.query(path, arguments, list_answer(query.table))
             for start in range(0, len(found.rows), _ROWS_AT_ONCE):
                 part = found.rows[start : start + _ROWS_AT_ONCE]
-                rows += _unexpired(layout_of(query.table).read(part))
+                rows += layout_of(query.table).read(part)
                 await asyncio.sleep(0)
             if found.next is None:
                 return Result(rows=rows)
@@ -127,17 +126,6 @@ class Finder:
             if found.next is None:
                 return count
             arguments["after"] = found.next
-
-
-def _unexpired(rows: list[Row]) -> list[Row]:
-    """Rows without those that have expired.
-
-    The functions leave them out too, but an answer may be one that Convex kept for some seconds.
-    """
-    if all(row.expires_at is None for row in rows):
-        return rows
-    now = time.time_ns() // 1000
-    return [row for row in rows if row.expires_at is None or row.expires_at > now]
 
 
 def list_arguments(query: Query) -> tuple[str, dict[str, Any]]:

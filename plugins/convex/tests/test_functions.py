@@ -10,6 +10,7 @@ from pathlib import Path
 import mastra_storage_convex
 import pytest
 from convex_server import SERVER, install
+from mastra_storage_convex.queries import MAX_KEYS, MAX_LIMIT
 from mastra_storage_convex.wire import PROTOCOL
 
 pytestmark = pytest.mark.once
@@ -106,6 +107,10 @@ def test_no_table_is_read_whole() -> None:
 def test_functions_and_client_speak_one_protocol() -> None:
     source = (FUNCTIONS / "mastra" / "version.ts").read_text()
     assert f"PROTOCOL = {PROTOCOL};" in source
+    keys = (FUNCTIONS / "mastra" / "reading.ts").read_text()
+    assert f"const KEYS = {MAX_KEYS:_};" in keys
+    limits = (FUNCTIONS / "mastra" / "limits.ts").read_text()
+    assert f"LIST_ROWS = {MAX_LIMIT};" in limits
     version = re.search(r'VERSION = "(.+)";', source)
     project = (FUNCTIONS.parent.parent / "pyproject.toml").read_text()
     assert version

@@ -19,13 +19,16 @@ from mastra_storage_convex.wire import int64
 from msgspec import structs
 
 from mastra_storage import (
+    ABSENT,
     TABLES,
+    ConflictError,
     Delete,
     InvalidArgumentError,
     Message,
     Position,
     Put,
     Query,
+    Result,
     Row,
     StorageError,
     Table,
@@ -335,22 +338,21 @@ async def test_rows_that_are_no_records_survive(backend: ConvexBackend, value: b
     assert (await backend.query(query)).rows == [odd]
 
 
-async def test_an_answer_that_was_kept_holds_no_expired_rows(
+async def test_rows_expire_by_the_clock_of_the_deployment(
     backend: ConvexBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later = time.time_ns() + 10**12
-    await put(
-        backend,
-        *[
-            row(BARE, "a", "b", str(n), order=n, expires_at=(later // 1000 + 5 if n % 2 else None))
-            for n in range(6)
-        ],
-    )
-    monkeypatch.setattr(time, "time_ns", lambda: later + 10**9)
-    keys = [("a", "b", str(n)) for n in range(6)]
-    assert [row is None for row in await backend.get(BARE, keys)] == [False, True] * 3
-    found = await backend.query(Query(table=BARE, limit=2))
-    assert [row.order for row in found.rows] == [0, 2]
-    assert found.cursor is not None
-    rest = await backend.query(Query(table=BARE, after=found.cursor))
-    assert [row.order for row in rest.rows] == [4]
+    """So that a read and a write agree on what is there, however wrong the clock here is."""
+    now = time.time_ns()
+    gone, there = (row(BARE, "a", "b", n, order=int(n)) for n in ("1", "2"))
+    gone = structs.replace(gone, expires_at=now // 1000 - 10**6)
+    there = structs.replace(there, expires_at=now // 1000 + 10**9)
+    await put(backend, gone, there)
+    for skew in (-(10**15), 0, 10**15):
+        monkeypatch.setattr(time, "time_ns", lambda skew=skew: now + skew)
+        monkeypatch.setattr(time, "time", lambda skew=skew: (now + skew) / 10**9)
+        assert await backend.get(BARE, [gone.key, there.key]) == [None, there]
+        assert (await backend.query(Query(table=BARE, count=True))) == Result(rows=[there], total=1)
+        with pytest.raises(ConflictError):
+            await backend.write([Put(structs.replace(there, version="w"), if_version=ABSENT)])
+    monkeypatch.undo()
+    await backend.write([Put(structs.replace(gone, version="w"), if_version=ABSENT)])

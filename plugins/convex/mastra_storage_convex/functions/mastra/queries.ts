@@ -30,7 +30,13 @@ export async function find<Doc>(ctx: AnyCtx, table: Shape<Doc>, key: Key): Promi
   return rows[0] ?? null;
 }
 
-/** The newest rows that match, the newest first; at most 4,096, or 6 MiB of them. */
+/**
+ * The newest rows that match, the newest first; at most 4,096, or 6 MiB of them.
+ *
+ * Of `where`, the one most selective column with one value leads to an index; the others are
+ * checked on the way, which ends after 8,000 rows, though older ones may match. Threads alone
+ * can be had by their last change, messages only with a `prefix`; any other order throws.
+ */
 export async function newest<Doc>(
   ctx: AnyCtx,
   table: Shape<Doc>,

@@ -6,8 +6,9 @@ import { find } from "./scanning";
 import { wireOf, type Key, type Shape } from "./shapes";
 import { isVisible, Purges } from "./visibility";
 
-// How many keys are looked up, how many bytes of rows given (but for the last), and read at most.
-const KEYS = 2_000;
+// How many keys are looked up (a client sends no more), how many bytes of rows given (but for the
+// last), and read at most.
+const KEYS = 1_000;
 const BYTES = 6 * MiB;
 const READ_BYTES = 15 * MiB;
 
