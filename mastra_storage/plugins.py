@@ -113,7 +113,7 @@ def _hint(scheme: str) -> str:
     from difflib import get_close_matches
 
     meant = get_close_matches(scheme, {**_DISTRIBUTIONS, **schemes()}, n=1)
-    return f"; did you mean {meant[0]}://?" if meant else ""
+    return f"; did you mean {meant[0]!r}?" if meant else ""
 
 
 def schemes() -> dict[str, str]:

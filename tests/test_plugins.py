@@ -90,9 +90,9 @@ def test_a_known_scheme_that_is_not_installed_names_the_install_line(
     [
         ("https://host", r"a storage URL names a backend: .*convex://HOST"),
         ("http://127.0.0.1:3210", r"a storage URL names a backend: sqlite:///FILE"),
-        ("sqlit:///agent.db", r"did you mean sqlite://\?"),
-        ("convex+https://host", r"did you mean convex\+http://\?"),
-        ("cloudfare://account", r"did you mean cloudflare://\?"),
+        ("sqlit:///agent.db", r"did you mean 'sqlite'\?"),
+        ("convex+https://host", r"did you mean 'convex\+http'\?"),
+        ("cloudfare://account", r"did you mean 'cloudflare'\?"),
         ("redis://host", r"installed \(installed: "),
     ],
 )
