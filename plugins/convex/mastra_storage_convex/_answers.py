@@ -79,6 +79,10 @@ class TransactionTooLargeError(TooLargeError):
     """A call needs more than one transaction of Convex may read, write or take."""
 
 
+class FunctionFailedError(StorageError):
+    """A function failed, and Convex does not tell why, as in production."""
+
+
 def decoded(content: bytes, kind: Any, path: str) -> Any:
     """The value, of type `kind`, in an answer of function `path` with status 200."""
     try:
@@ -139,7 +143,7 @@ def function_failure(message: str, path: str) -> StorageError:
             f"the deployment has no functions, or those of another version ({path} failed"
             f"{request}); {DEPLOY}"
         )
-    return StorageError(
+    return FunctionFailedError(
         f"the function {path} failed{request}; the reason is in the deployment's logs: see its "
         "dashboard, or run `npx convex logs`; if it is that a function could not be found or "
         f"takes other arguments, {DEPLOY}"

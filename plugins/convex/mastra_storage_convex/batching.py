@@ -22,7 +22,7 @@ from mastra_storage import (
     Touch,
     UnsupportedError,
 )
-from mastra_storage_convex._answers import DEPLOY, TransactionTooLargeError
+from mastra_storage_convex._answers import DEPLOY, FunctionFailedError, TransactionTooLargeError
 from mastra_storage_convex.client import Client
 from mastra_storage_convex.ops import BusyError, EncodedOp, encoded, failure_of, subject
 from mastra_storage_convex.wire import Outcome, Outcomes
@@ -35,6 +35,8 @@ MAX_OPS = 2_000
 _MERGED_BYTES = 4 * 2**20
 _ALONE_BYTES = 15 * 2**20
 _PART_BYTES = 4 * 2**20
+# So few ops, if they are not large, are never too much for a transaction.
+_FEW_OPS = 100
 # How many touches each part of a call repeats, at most.
 _REPEATED_TOUCHES = 1_000
 # How long a write waits that found too many deletions under way, in seconds.
@@ -126,14 +128,17 @@ class Writer:
             half = len(calls) // 2
             await self._send(calls[:half])
             await self._send(calls[half:])
-        elif len(calls) == 1 and isinstance(found, TransactionTooLargeError):
-            await self._send_parts(calls[0])
+        elif len(calls) == 1 and _may_be_too_much(found, calls[0].ops):
+            await self._send_parts(calls[0], found)
         else:
             for call in calls:
                 call.settle(found)
 
-    async def _send_parts(self, call: _Call) -> None:
-        """Carry out a call that is more than a transaction may be, one part after the other."""
+    async def _send_parts(self, call: _Call, reason: BaseException | None = None) -> None:
+        """Carry out a call that is more than a transaction may be, one part after the other.
+
+        `reason`: why it failed as a whole, which is told if its first part does no better.
+        """
         touches, parts = _parts(call.ops)
         begun = False
         while parts:
@@ -141,13 +146,18 @@ class Writer:
             ops = [*touches, *part]
             [found] = await asyncio.gather(self._mutate([ops]), return_exceptions=True)
             failure = found if isinstance(found, BaseException) else failure_of(found[0], ops)
-            if isinstance(failure, TransactionTooLargeError) and len(part) > 1:
+            if _may_be_too_much(failure, part):
+                reason = reason or failure
                 half = len(part) // 2
                 parts.extendleft((part[half:], part[:half]))
                 continue
             if failure is not None:
                 failed = [op for ops in (part, *parts) for op in ops]
-                call.settle(_partial(call, failed, failure) if begun else failure)
+                if begun:
+                    failure = _partial(call, failed, failure)
+                elif isinstance(failure, FunctionFailedError):
+                    failure = reason or failure
+                call.settle(failure)
                 return
             begun = True
         call.settle(None)
@@ -194,7 +204,18 @@ class _Call:
 
 def _may_be_of_one(failure: BaseException) -> bool:
     """Whether a mutation may have failed by one of its calls, which shall not fail the others."""
-    return type(failure) is StorageError or isinstance(failure, TooLargeError)
+    return type(failure) is StorageError or isinstance(failure, FunctionFailedError | TooLargeError)
+
+
+def _may_be_too_much(failure: BaseException | None, ops: Sequence[EncodedOp]) -> bool:
+    """Whether a mutation with these ops may have failed because they were too many.
+
+    Production deployments do not say that they were, so that large writes which failed for no
+    known reason are tried in parts too; small ones stay whole.
+    """
+    if isinstance(failure, FunctionFailedError):
+        return len(ops) > _FEW_OPS or (len(ops) > 1 and sum(len(op.json) for op in ops) > 2**20)
+    return isinstance(failure, TransactionTooLargeError) and len(ops) > 1
 
 
 def _parts(ops: Sequence[EncodedOp]) -> tuple[list[EncodedOp], deque[list[EncodedOp]]]:

@@ -19,7 +19,7 @@ from mastra_storage import (
     UnavailableError,
     url_options,
 )
-from mastra_storage_convex._answers import VERIFY
+from mastra_storage_convex._answers import VERIFY, FunctionFailedError
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.layout import CONVEX_NAMES
 from mastra_storage_convex.options import address_in, is_convex_url, settings_of
@@ -133,7 +133,7 @@ async def _asked(name: str, ask: Callable[[Client], Awaitable[str]], client: Cli
 
 def _failed(name: str, error: StorageError) -> Check:
     found, _, todo = error.message.partition("; ")
-    if type(error) is StorageError and name in ("modules", "tables"):
+    if type(error) in (StorageError, FunctionFailedError) and name in ("modules", "tables"):
         todo = _NO_TABLES  # functions are there, and fail for a reason of which Convex says little
     return Check(name, State.FAILED, found, todo.removesuffix(VERIFY))
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from mastra_storage_convex import batching
-from mastra_storage_convex._answers import TransactionTooLargeError
+from mastra_storage_convex._answers import FunctionFailedError, TransactionTooLargeError
 from mastra_storage_convex.batching import MAX_OPS, Writer
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.ops import BusyError, failure_of
@@ -437,6 +437,45 @@ class TestParts:
             if sum(len(call["ops"]) for call in sent["calls"]) <= 3
         ]
         assert sorted(stored) == sorted(f"put:{key}" for key in ("a", "b", *map(str, range(10))))
+
+    async def test_are_tried_when_a_large_write_fails_for_a_hidden_reason(
+        self, writer: Writer, functions: Functions
+    ) -> None:
+        def decide(sent: Any) -> Answer | None:
+            return FunctionFailedError("no") if len(sent["calls"][0]["ops"]) > 300 else None
+
+        functions.decide = decide
+        await writer.write([put(str(number)) for number in range(1_000)])
+        sizes = [len(sent["calls"][0]["ops"]) for sent in functions.sent]
+        assert [size for size in sizes if size <= 300] == [250] * 4
+        assert len(sizes) == 8
+
+    async def test_are_not_tried_for_ever_for_a_hidden_reason(
+        self, writer: Writer, functions: Functions
+    ) -> None:
+        def failing(attempts: int) -> list[Answer]:
+            return [FunctionFailedError(f"attempt {number}") for number in range(attempts)]
+
+        functions.answers = [*failing(10)]
+        with pytest.raises(FunctionFailedError, match="attempt 0"):
+            await writer.write([put(str(number)) for number in range(MAX_OPS)])
+        assert len(functions.sent) == 7
+        functions.answers = [*failing(1)]
+        with pytest.raises(FunctionFailedError, match="attempt 0"):
+            await writer.write([put(str(number)) for number in range(100)])
+        assert len(functions.sent) == 8
+
+    async def test_that_fail_for_a_hidden_reason_name_what_is_missing(
+        self, writer: Writer, functions: Functions
+    ) -> None:
+        def decide(sent: Any) -> Answer | None:
+            bad = any(told(op) == "put:180" for op in sent["calls"][0]["ops"])
+            return FunctionFailedError("no") if bad else None
+
+        functions.decide = decide
+        with pytest.raises(PartialWriteError) as caught:
+            await writer.write([put(str(number)) for number in range(200)])
+        assert caught.value.failed == [("own", (str(number),)) for number in range(100, 200)]
 
     async def test_a_record_that_no_document_holds_is_refused(
         self, writer: Writer, functions: Functions

@@ -252,6 +252,15 @@ class TestParts:
         assert await store.get_messages("u") == []
         assert await documents(convex, "messages") == 0
 
+    async def test_a_large_write_that_fails_for_a_hidden_reason_is_stored_in_parts(
+        self, convex: ConvexServer, store: Storage
+    ) -> None:
+        await convex.control(reset=True, faults=[{"kind": "error", "match": "system:write"}])
+        batch = messages(500)
+        await store.save_messages(batch)
+        assert (await convex.counts())[WRITE] == 2
+        assert await store.get_messages("t") == batch
+
     async def test_a_part_that_fails_is_named(self, convex: ConvexServer, store: Storage) -> None:
         batch = messages(2_500)
         refusal = {"kind": "status", "status": 400, "match": "system:write", "skip": 1}
