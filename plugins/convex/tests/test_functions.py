@@ -10,6 +10,7 @@ from pathlib import Path
 import mastra_storage_convex
 import pytest
 from convex_server import SERVER, install
+from mastra_storage_convex.layout import SLOTS
 from mastra_storage_convex.queries import MAX_KEYS, MAX_LIMIT
 from mastra_storage_convex.wire import PROTOCOL
 
@@ -102,6 +103,29 @@ def test_no_type_is_left_open() -> None:
 def test_no_table_is_read_whole() -> None:
     for path in FUNCTIONS.rglob("*.ts"):
         assert not re.search(r"\.collect\(|\.filter\(\(q\)|fullTableScan", path.read_text())
+
+
+def test_every_table_has_the_indexes_that_its_listings_use_and_no_others() -> None:
+    shapes = (FUNCTIONS / "mastra" / "shapes.ts").read_text()
+    tables = (FUNCTIONS / "mastra" / "tables.ts").read_text()
+    for table in ROWS:
+        shape = shapes.split(f"export const {table} = shape(")[1].split("});")[0]
+        whole, ordered, recent = (
+            re.search(rf"  {name}: ([\[{{][^\]}}]*)", shape)
+            for name in ("whole", "ordered", "recent")
+        )
+        assert whole
+        assert ordered
+        assert recent
+        columns = dict(re.findall(r'(\w+): "(\w+)"', ordered[1]))
+        used = {"by_key", "by_expiry", *columns.values()}
+        used |= {f"{columns[column]}_recent" for column in re.findall(r'"(\w+)"', recent[1])}
+        orders = {"created": "by_order", "recent": "by_recent"}
+        used |= {orders[order] for order in re.findall(r'"(\w+)"', whole[1])}
+        if table == "documents":
+            used |= {f"by_group{number}" for number in range(SLOTS)}
+        source = tables.split(f"  {table}: defineTable(")[1].split("\n\n")[0]
+        assert sorted(re.findall(r'\.index\("(\w+)"', source)) == sorted(used)
 
 
 def test_functions_and_client_speak_one_protocol() -> None:

@@ -36,6 +36,8 @@ QUERIES = {
     "all": Query(table=ROWS),
     "descending": Query(table=ROWS, descending=True),
     "recent": Query(table=ROWS, order_by="recent", descending=True),
+    "recent in a box": Query(table=ROWS, prefix=("b",), order_by="recent", limit=5),
+    "a color, counted": Query(table=ROWS, fields={"color": ("red",)}, count=True, limit=3),
     "any": Query(table=ROWS, order_by="any"),
     "a box": Query(table=ROWS, prefix=("b",), descending=True),
     "by key": Query(table=ROWS, prefix=("b", "r1")),
