@@ -154,8 +154,8 @@ async def test_what_another_store_deleted_meanwhile_stays_deleted(
 async def test_an_attempt_that_was_given_up_cannot_happen_after_a_later_write(
     convex: ConvexServer, other: Storage
 ) -> None:
-    async with convex_store(convex, timeout=0.5) as hasty:
-        await convex.control(reset=True, faults=[SLOW | {"ms": 1_000}])
+    async with convex_store(convex, timeout=1.0) as hasty:
+        await convex.control(reset=True, faults=[SLOW | {"ms": 2_000}])
         with pytest.raises(UnavailableError):
             await hasty.save_thread(thread("one"))
         await hasty.save_thread(thread("two"))

@@ -498,7 +498,7 @@ class TestDeleting:
         self, convex: ConvexServer, store: Storage
     ) -> None:
         await self.begin_100(convex, store)
-        async with convex_store(convex, timeout=0.5) as impatient:
+        async with convex_store(convex, timeout=1.5) as impatient:
             with pytest.raises(UnavailableError, match="too many deletions") as caught:
                 await impatient.delete_thread("t")
             assert caught.value.retryable
