@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
@@ -30,6 +31,9 @@ Run it on your machine: ratios carry over, milliseconds do not.
 # The sections, in the order of the report, each between two comments.
 ORDER = ("sqlite", "cloudflare", "convex", "json", "import")
 _SECTION = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end \1 -->", re.DOTALL)
+
+# What the benchmarks before this one leave is less, for each core.
+_BUSY = 2.0
 
 # A sample has been long enough after so many seconds.
 _ENOUGH = 0.5
@@ -161,25 +165,34 @@ def machine(distributions: Sequence[str] = (), *others: str) -> str:
     size = f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.system()}"
     parts = [f"Python {platform.python_version()}", *others]
     parts += [f"{name} {version(name)}" for name in distributions]
-    load = os.getloadavg()[0]
-    busy = (
-        f" Others kept it busy: a load of {load:.1f}." if load > 1.5 * (os.cpu_count() or 1) else ""
-    )
-    return f"On {size}, with {', '.join(parts)}.{busy}"
+    return f"On {size}, with {', '.join(parts)}."
 
 
-def options(description: str | None) -> argparse.Namespace:
+class Options(NamedTuple):
+    """How a benchmark was called, and the load of the machine when it began."""
+
+    quick: bool
+    write: bool
+    load: float
+
+
+def options(description: str | None) -> Options:
     """`--quick` for small sizes, `--write` to put the section into the report."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all")
     parser.add_argument("--write", action="store_true", help=f"write into docs/{REPORT.name}")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    return Options(chosen.quick, chosen.write, os.getloadavg()[0])
 
 
-def publish(name: str, text: str, *, write: bool, plots: Mapping[str, str] | None = None) -> None:
+def publish(
+    name: str, text: str, chosen: Options, *, plots: Mapping[str, str] | None = None
+) -> None:
     """Print a section, and put it in its place of the report, with plots by their files' names."""
+    if chosen.load > _BUSY * (os.cpu_count() or 1):
+        text = f"{text.rstrip()}\n\nOthers kept the machine busy: a load of {chosen.load:.1f}.\n"
     print(text)
-    if not write:
+    if not chosen.write:
         return
     sections = dict(_SECTION.findall(REPORT.read_text())) if REPORT.exists() else {}
     sections[name] = f"\n{text.strip()}\n"

@@ -318,7 +318,7 @@ def main() -> int:
     chosen = options(__doc__)
     found, ingest, seconds = asyncio.run(measured(chosen.quick))
     text = report(found, ingest, seconds)
-    publish("cloudflare", text, write=chosen.write, plots={PLOT: plot(found)})
+    publish("cloudflare", text, chosen, plots={PLOT: plot(found)})
     return 0
 
 

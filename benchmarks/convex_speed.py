@@ -257,7 +257,7 @@ def size_of(count: int) -> str:
 def main() -> int:
     chosen = options(__doc__)
     found, times = asyncio.run(measured(chosen.quick))
-    publish("convex", report(found, times), write=chosen.write)
+    publish("convex", report(found, times), chosen)
     return 0
 
 

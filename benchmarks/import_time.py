@@ -54,7 +54,7 @@ def main() -> int:
 
 {table(["", "time", "ratio"], rows)}
 """
-    publish("import", text, write=chosen.write)
+    publish("import", text, chosen)
     return 0 if ratio <= LIMIT else 1
 
 

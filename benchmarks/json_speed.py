@@ -244,7 +244,7 @@ def main() -> int:
     chosen = options(__doc__)
     size, rounds = (200, 3) if chosen.quick else (1_000, 9)
     found = asyncio.run(measured(size, rounds))
-    publish("json", report(size, found), write=chosen.write)
+    publish("json", report(size, found), chosen)
     return 0
 
 

@@ -224,7 +224,7 @@ def main() -> int:
     check_default()
     found, long = asyncio.run(measured(chosen.quick))
     text = report(found, long, chosen.quick)
-    publish("sqlite", text, write=chosen.write, plots={PLOT: plot(found)})
+    publish("sqlite", text, chosen, plots={PLOT: plot(found)})
     return 0
 
 
