@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from convex_server import ConvexServer
 from convex_stores import convex_backend, convex_store
-from mastra_storage_convex._answers import TransactionTooLargeError
+from mastra_storage_convex._answers import FunctionFailedError, TransactionTooLargeError
 from mastra_storage_convex._connections import connection_failure
 from mastra_storage_convex.client import Client, Settings
 from mastra_storage_convex.wire import PROTOCOL
@@ -318,9 +318,13 @@ class TestFailures:
             ("Function execution timed out (maximum: 1s)", TransactionTooLargeError, "less"),
             ("Arguments for m:list are too large (actual: 1", TransactionTooLargeError, "less"),
             ("Value is too large (1 MiB > maximum size 1 MiB)", TooLargeError, "elsewhere"),
-            ("Uncaught Error: private", StorageError, "m:list failed.*npx convex logs"),
-            ("[Request ID: 0a1B] Server Error", StorageError, "request 0a1B.*npx convex logs"),
-            ("", StorageError, "npx convex logs"),
+            ("Uncaught Error: private", FunctionFailedError, "m:list failed.*npx convex logs"),
+            (
+                "[Request ID: 0a1B] Server Error",
+                FunctionFailedError,
+                "request 0a1B.*npx convex logs",
+            ),
+            ("", FunctionFailedError, "npx convex logs"),
         ],
     )
     async def test_of_functions(
