@@ -12,13 +12,15 @@ the time in its metadata.
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from hashlib import blake2b
+from typing import Annotated, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from mastra_storage import InvalidRecordError, Key, Query, Row, StorageError, Table, TooLargeError
 from mastra_storage_cloudflare.kv import (
@@ -38,23 +40,29 @@ _FIELD_BYTES = 100
 
 # Hexadecimal digits of a place in an index key.
 _PLACE_CHARS = 32
+_INDEX = re.compile(f"[0-9a-f]{{{_PLACE_CHARS}}}:")
 
 _SIGN = 2**63
 _MAX = 2**64 - 1
+
+
+# A whole number of at most 63 bits or so, as text: JavaScript would round numbers of that size.
+_Number: TypeAlias = Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$")]
+_OptionalNumber: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,19})?$")]
 
 
 class Place(Struct, frozen=True, omit_defaults=True, rename={
     "order": "o", "seq": "s", "written": "w", "version": "v", "updated": "u", "expires": "e",
     "fields": "f", "key": "k",
 }):  # fmt: skip
-    """What the metadata of a record's key says. Numbers are text: JavaScript would round them."""
+    """What the metadata of a record's key says."""
 
-    order: str
-    seq: str
-    written: str = "0"
+    order: _Number
+    seq: _Number
+    written: _Number = "0"
     version: str = ""
-    updated: str = ""
-    expires: str = ""
+    updated: _OptionalNumber = ""
+    expires: _OptionalNumber = ""
     fields: tuple[str, ...] = ()
     key: Key = ()
 
@@ -283,6 +291,11 @@ def is_short(value: str) -> bool:
 def newest_first(order: int, seq: int) -> str:
     """A place as text that sorts in the reverse of time."""
     return f"{_MAX - (order + _SIGN):016x}{_MAX - seq:016x}"
+
+
+def is_index(key: str, start: str) -> bool:
+    """Whether a key that begins with `start` is an index key."""
+    return _INDEX.match(key, len(start)) is not None
 
 
 def place_of_index(index_key: str, start: str) -> tuple[int, int]:

@@ -23,15 +23,19 @@ class _Stamp(Struct, rename={"written": "w"}):
     written: str = "0"
 
 
+# The last time there is, in microseconds since 1970.
+_LATEST = 253_402_300_799_999_999
+
 _stamp = msgspec.json.Decoder(_Stamp).decode
 
 
 def written_at(metadata: str | None) -> int:
     """When a value was written, in microseconds; 0 when its metadata does not say."""
     try:
-        return int(_stamp(metadata or "{}").written)
+        written = int(_stamp(metadata or "{}").written)
     except (msgspec.MsgspecError, ValueError):
         return 0
+    return written if 0 <= written <= _LATEST else 0
 
 
 class _Own(Struct):

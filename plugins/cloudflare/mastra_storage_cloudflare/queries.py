@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from mastra_storage import Position, Query, Result, Row
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry
-from mastra_storage_cloudflare.layout import Layout, Place, place_of_index
+from mastra_storage_cloudflare.layout import Layout, Place, is_index, place_of_index
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.reader import Reader
 
@@ -211,6 +211,8 @@ class _Index:
 
     def _takes(self, entry: Entry) -> bool:
         query = self._query
+        if not is_index(entry.key, self._start):
+            return False
         if query.since is not None and self._place(entry.key)[0] < query.since:
             self._ended = True
             return False
