@@ -134,13 +134,13 @@ class Table(Struct, frozen=True, kw_only=True):
         """The record (or mapping) that `row` keeps, its `updated_at` as touched since."""
         try:
             record = _decoder(self.record)(row.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            if self.recent and self.record and row.recent > row.updated:
+                record.updated_at = from_microseconds(row.recent)
+        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as exc:
             raise StorageError(
                 f"the row {row.key!r} of table {self.name!r} does not hold a record of that table "
                 f"({exc}); it was written by something else, or damaged"
             ) from exc
-        if self.recent and self.record and row.touched is not None and row.touched > row.updated:
-            record.updated_at = from_microseconds(row.touched)
         return record
 
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from mastra_storage import TABLES, InvalidRecordError, Key, Row, Table
+from mastra_storage import TABLES, InvalidRecordError, Key, Row, StorageError, Table
 from mastra_storage_convex.columns import column_type, columns_of, held, strict_decoder
 from mastra_storage_convex.wire import Place, place_of
 
@@ -140,12 +140,18 @@ class CoreLayout:
 
     def _joined(self, document: Any) -> bytes:
         """The value of a document of which the columns hold only a part."""
-        extra = _members(document.extra)
-        if _WHOLE in extra:
-            return bytes(extra[_WHOLE])
-        columns = (*self._texts(document), *map(_raw, self._jsons(document)))
-        value = _encode(self._value(*self._arranged(columns)))
-        return _encode(_members(value) | extra)
+        try:
+            extra = _members(document.extra)
+            if _WHOLE in extra:
+                return bytes(extra[_WHOLE])
+            columns = (*self._texts(document), *map(_raw, self._jsons(document)))
+            value = _encode(self._value(*self._arranged(columns)))
+            return _encode(_members(value) | extra)
+        except msgspec.MsgspecError as exc:
+            raise StorageError(
+                f"the document {self._key(document)!r} of table {self.table.name!r} holds what is "
+                f"no JSON ({exc}); it was written by something else, or damaged"
+            ) from exc
 
 
 class _Document(Struct, gc=False):

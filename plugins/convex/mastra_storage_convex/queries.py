@@ -97,6 +97,8 @@ class Finder:
             if found.next is None:
                 return Result(rows=rows)
             after = found.next.position()
+            if after == step.after:
+                raise _no_way_on(path)
             left = None if query.limit is None else query.limit - len(rows)
             if left == 0:
                 last = query.position(rows[-1])
@@ -125,7 +127,13 @@ class Finder:
             count += int(found.count)
             if found.next is None:
                 return count
+            if found.next == arguments.get("after"):
+                raise _no_way_on(path)
             arguments["after"] = found.next
+
+
+def _no_way_on(path: str) -> UnsupportedError:
+    return UnsupportedError(f"{path} goes on where it began, and would for ever; {DEPLOY}")
 
 
 def list_arguments(query: Query) -> tuple[str, dict[str, Any]]:
