@@ -16,8 +16,8 @@ from torture.soak import SECTION, Soak, soak, told
 from torture.weather import WEATHERS
 
 # In the order of how long they take to answer: the slower, the more callers at once.
-_LANES = {"sqlite": 4, "cloudflare": 14, "convex": 10}
-_LIFE = {"sqlite": 2.0, "cloudflare": 6.0, "convex": 5.0}
+_LANES = {"sqlite": 4, "cloudflare": 20, "convex": 14}
+_LIFE = {"sqlite": 1.5, "cloudflare": 6.0, "convex": 5.0}
 _PLANT_OPERATIONS = 1_200
 
 

@@ -18,6 +18,16 @@ from torture.relay import Relay
 SETTLE_SECONDS = 0.8
 _DELAY_MS = 250
 
+_MOMENTS = {
+    "staleReadsMs": "late reads",
+    "staleListsMs": "late listings",
+    "staleShare": "reads now late, now not",
+    "cachedMissesMs": "remembered misses",
+    "keyIntervalMs": "keys written too often refused",
+    "bulkFailures": "keys left out of bulk writes",
+    "emptyPages": "empty pages",
+}
+
 
 class Weather:
     """Faults of one store.
@@ -167,7 +177,7 @@ class CloudflareWeather(ServerWeather):
         }
         chosen = self.random.sample([*choices], self.random.randint(0, 4))
         for name in chosen:
-            self.faults[f"{name} for a moment"] += 1
+            self.faults[f"{_MOMENTS[name]} for a moment"] += 1
         consistency = {name: choices[name] for name in chosen}
         return {**super()._settings(), "consistency": consistency}
 
