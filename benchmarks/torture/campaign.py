@@ -93,14 +93,16 @@ async def run(campaign: Campaign) -> Outcome:
     weather = await WEATHERS[campaign.backend].start(campaign.directory, campaign.seed)
     try:
         await _make_shared_threads(campaign, weather)
-        blowing = asyncio.create_task(_blow(weather, campaign))
+        over = asyncio.Event()
+        blowing = asyncio.create_task(blow(weather, over))
+        if campaign.calm:
+            over.set()
         try:
             workers = [_Worker(campaign, weather, number) for number in range(campaign.workers)]
             await asyncio.gather(*[each.run() for each in workers])
         finally:
-            blowing.cancel()
-            await asyncio.gather(blowing, return_exceptions=True)
-        await weather.calm()
+            over.set()
+            await blowing
         await asyncio.sleep(SETTLE_SECONDS + STALE_SECONDS)
         operations = list(_operations(campaign))
         final = await _final(campaign, weather, operations)
@@ -126,9 +128,11 @@ async def _make_shared_threads(campaign: Campaign, weather: Weather) -> None:
             await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
 
 
-async def _blow(weather: Weather, campaign: Campaign) -> None:
-    while not campaign.calm:
+async def blow(weather: Weather, over: asyncio.Event) -> None:
+    """Bad weather until it is over; what was begun is ended, so that no server stays away."""
+    while not over.is_set():
         await weather.blow()
+    await weather.calm()
 
 
 class _Worker:

@@ -8,20 +8,23 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 from msgspec import Struct
 
 from mastra_storage import Storage, Thread
 from torture.calls import carry_out
+from torture.campaign import blow
 from torture.plan import SHARED_THREADS, plan, shared_thread
 from torture.weather import WEATHERS
 from torture.worker import outcome_of
 
 _LANES = 12
 _CALLS = 4_000
-_SAMPLES = 60
+_ROUNDS = 12
+# After each round calls rest until idle connections are closed; then it is counted.
+_IDLE_SECONDS = 6
 # What memory may be above what it was after the first quarter: fragments, caches that fill.
 _MORE_MEMORY = 1.1
 _MORE_MIB = 8
@@ -39,7 +42,7 @@ class Sample(Struct, frozen=True):
 class Soak(Struct, frozen=True, kw_only=True):
     """A soak of one backend: what it held in its second quarter and in its last.
 
-    Of memory the median, of files, threads and tasks the least: their number follows the load.
+    Counted while nothing was under way: of memory the median, of all else the least.
     """
 
     backend: str
@@ -77,62 +80,52 @@ def told(done: Soak) -> str:
 async def soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak:
     """Use one backend for so long, in bad weather, all in this process."""
     weather = await WEATHERS[backend].start(directory, seed)
-    until = time.monotonic() + seconds
     samples: list[Sample] = []
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(seconds / _SAMPLES)
-            samples.append(_sample())
-
-    async def blow() -> None:
-        while True:
-            await weather.blow()
-
+    lanes = [_Lane(seed, lane) for lane in range(_LANES)]
     try:
         async with Storage(weather.place.backend()) as storage:
             for number in range(SHARED_THREADS):
                 await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
-            others = [asyncio.create_task(watch()), asyncio.create_task(blow())]
-            lanes = [_lane(storage, seed, lane, until, count) for lane in range(_LANES)]
-            await asyncio.gather(*lanes)
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-            await weather.calm()
+            for _ in range(_ROUNDS):
+                over = asyncio.Event()
+                blowing = asyncio.create_task(blow(weather, over))
+                until = time.monotonic() + max(seconds / _ROUNDS - _IDLE_SECONDS, 1)
+                await asyncio.gather(*[lane.run(storage, until) for lane in lanes])
+                over.set()
+                await blowing
+                await asyncio.sleep(_IDLE_SECONDS)
+                samples.append(_sample())
     finally:
         await weather.stop()
-    quarter = len(samples) // 4
+    quarter = max(_ROUNDS // 4, 1)
     return Soak(
         backend=backend,
         seconds=seconds,
-        operations=done,
+        operations=sum(lane.done for lane in lanes),
         early=_least(samples[quarter : 2 * quarter]),
         late=_least(samples[-quarter:]),
     )
 
 
-async def _lane(
-    storage: Storage, seed: int, lane: int, until: float, count: Callable[[], None]
-) -> None:
-    """Operations of a lane, and when they are at their end once more."""
-    while True:
-        for number, call in enumerate(plan(seed, lane, _LANES, _CALLS)):
-            if time.monotonic() > until:
-                return
-            doing = asyncio.create_task(
-                outcome_of(carry_out(storage, call, f"{lane}.{number}", lane))
-            )
+class _Lane:
+    """The operations of a lane, over and over."""
+
+    def __init__(self, seed: int, lane: int) -> None:
+        self.done = 0
+        self._lane = lane
+        self._calls = enumerate(cycle(plan(seed, lane, _LANES, _CALLS)))
+
+    async def run(self, storage: Storage, until: float) -> None:
+        """Go on until then."""
+        while time.monotonic() < until:
+            number, call = next(self._calls)
+            token = f"{self._lane}.{number}"
+            doing = asyncio.create_task(outcome_of(carry_out(storage, call, token, self._lane)))
             if call.patience is not None:
                 await asyncio.wait([doing], timeout=abs(call.patience))
                 doing.cancel()
             await asyncio.wait([doing])
-            count()
+            self.done += 1
 
 
 def _sample() -> Sample:
