@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
 from convex_server import ConvexServer
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Every test fails when the plugin blocks the event loop."""
+    with blockbuster_ctx("mastra_storage_convex") as blockbuster:
+        yield blockbuster
 
 
 @pytest.fixture(scope="session")

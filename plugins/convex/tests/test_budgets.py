@@ -30,7 +30,7 @@ SMALLER = {
         "ACTIVE_PURGES = 100;": "ACTIVE_PURGES = 8;",
     },
     "draft.ts": {"DROPPED_DOCUMENTS = 1_000;": "DROPPED_DOCUMENTS = 5;"},
-    "reading.ts": {"KEYS = 2_000;": "KEYS = 3;"},
+    "reading.ts": {"KEYS = 1_000;": "KEYS = 3;"},
 }
 MODULES = {"machine", "paging", "queries", "scale", "tables", "threads", "verbs"}
 
