@@ -8,6 +8,7 @@ values of about 1 KB, and an order list of 1,000 messages, under keys made for t
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -38,7 +39,7 @@ class Step(NamedTuple):
         return min(self.number, _PARALLEL if self.parallel else _SERIAL)
 
 
-class Replay:
+class Replay(ABC):
     """Sends steps, all of them or as many as tell how long all would take."""
 
     requests_each = 1
@@ -46,8 +47,8 @@ class Replay:
     def __init__(self, server: KVServer) -> None:
         self._server = server
 
-    async def operate(self, operation: Operation, number: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def operate(self, operation: Operation, number: int) -> None: ...
 
     async def step(self, step: Step, count: int) -> None:
         if step.parallel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mastra_storage import Message, Storage, Thread, open_storage
 RESOURCE = "ada"
 
 
-class Side:
+class Side(ABC):
     """A store of conversations in a SQLite file in WAL mode with `synchronous=FULL`.
 
     What a method of a side does not do raises `Absent`.
@@ -25,21 +26,21 @@ class Side:
     name = ""
     batch_is_rows = True  # not one blob, nor missing
 
-    async def open(self, directory: Path) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def open(self, directory: Path) -> None: ...
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def close(self) -> None: ...
 
     def prepared(self, message: Message) -> Any:
         """A message as this side takes it; not part of what is measured."""
         return msgspec.to_builtins(message)
 
-    async def start(self, thread: str) -> None:
+    async def start(self, thread: str) -> None:  # noqa: B027 - most need nothing
         """Get ready for the messages of a thread; not measured either."""
 
-    async def add(self, thread: str, item: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def add(self, thread: str, item: Any) -> None: ...
 
     async def add_batch(self, thread: str, items: Sequence[Any]) -> None:
         raise Absent
@@ -48,12 +49,12 @@ class Side:
         """All of them at the same time, as many agents that share a store would."""
         await asyncio.gather(*[self.add(thread, item) for item in items])
 
+    @abstractmethod
     async def last(self, thread: str, count: int) -> int:
         """Read the newest messages; how many there were."""
-        raise NotImplementedError
 
-    async def every(self, thread: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    async def every(self, thread: str) -> int: ...
 
     async def start_many(self, threads: Sequence[str]) -> None:
         """Make threads of one resource, for `newest_threads`; not measured."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ _MOMENTS = {
 }
 
 
-class Weather:
+class Weather(ABC):
     """Faults of one store.
 
     `faults` counts those that happened, by kind; `restarts` how often the server was away, by a
@@ -43,18 +44,18 @@ class Weather:
         self.restarts = 0
 
     @classmethod
+    @abstractmethod
     async def start(cls, directory: Path, seed: int) -> Self:
         """Start the server, if there is one, with its files in `directory`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def blow(self) -> None:
         """One moment of it, of a second or so."""
-        raise NotImplementedError
 
-    async def calm(self) -> None:
+    async def calm(self) -> None:  # noqa: B027 - not all have any
         """No more faults."""
 
-    async def stop(self) -> None:
+    async def stop(self) -> None:  # noqa: B027
         """End the server, if there is one."""
 
 
