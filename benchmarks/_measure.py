@@ -174,15 +174,28 @@ class Options(NamedTuple):
     quick: bool
     write: bool
     load: float
+    only: tuple[str, ...] = ()
+
+    def takes(self, name: str) -> bool:
+        """Whether what has this name is to be measured."""
+        return not self.only or any(part in name for part in self.only)
 
 
-def options(description: str | None) -> Options:
-    """`--quick` for small sizes, `--write` to put the section into the report."""
+def options(description: str | None, *, parts: bool = False) -> Options:
+    """`--quick` for small sizes, `--write` to put the section into the report.
+
+    With `parts`, `--only` measures what has one of the texts given in its name.
+    """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all")
     parser.add_argument("--write", action="store_true", help=f"write into docs/{REPORT.name}")
+    if parts:
+        parser.add_argument("--only", nargs="+", default=[], help="what has this in its name")
     chosen = parser.parse_args()
-    return Options(chosen.quick, chosen.write, os.getloadavg()[0])
+    only = tuple(chosen.only) if parts else ()
+    if only and chosen.write:
+        parser.error("a report has everything: --write without --only")
+    return Options(chosen.quick, chosen.write, os.getloadavg()[0], only)
 
 
 def publish(
