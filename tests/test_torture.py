@@ -28,11 +28,22 @@ async def test_the_embedded_default_keeps_what_it_acknowledged(tmp_path: Path) -
     assert found.verdict.violations == []
     assert found.operations == 240
     assert found.verdict.sights > 240
+    assert found.verdict.shown > 24
     assert found.verdict.outcomes["ok"] > 120
 
 
-@pytest.mark.parametrize("plant", ["lost-place", "lost-touch"])
-async def test_a_planted_defect_is_found(tmp_path: Path, plant: str) -> None:
+@pytest.mark.parametrize(
+    ("plant", "kind"),
+    [
+        ("lost-place", "reordered"),
+        ("lost-touch", "lost"),
+        ("old-news", "lost"),
+        ("silence", "not shown"),
+    ],
+)
+async def test_a_planted_defect_is_found(
+    tmp_path: Path, plant: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torture.campaign.SHOWN_SECONDS", 1.0)
     found = await outcome(tmp_path, plant=plant, life=0.0, calm=True)
-    kind = {"lost-place": "reordered", "lost-touch": "lost"}[plant]
     assert found.verdict.by_kind[kind] > 0

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from torture import report
 from torture.campaign import Campaign, Outcome, run
-from torture.plants import PLANTS
+from torture.places import promised
+from torture.plants import PLANTS, breaks
 from torture.soak import SECTION, Soak, soak, told
 from torture.weather import WEATHERS
 
 # In the order of how long they take to answer: the slower, the more callers at once.
 _LANES = {"sqlite": 4, "cloudflare": 20, "convex": 14}
-_LIFE = {"sqlite": 1.5, "cloudflare": 6.0, "convex": 5.0}
-_PLANT_OPERATIONS = 1_200
+_LIFE = {"sqlite": 0.5, "cloudflare": 2.0, "convex": 2.0}
+_PLANT_OPERATIONS = {"sqlite": 1_200, "cloudflare": 1_200, "convex": 1_200}
 
 
 def main() -> int:
@@ -28,11 +29,14 @@ def main() -> int:
     if options.soak:
         return soaks(backends, options)
     if options.plant:
-        found = planted(options.plant, options)
+        names = [*PLANTS] if "all" in options.plant else options.plant
+        found = {name: planted(name, backends, options) for name in names}
         if options.write:
-            meanings = {name: str(PLANTS[name].__doc__).strip() for name in found}
-            report.write("planted defects", report.plants(found, meanings))
-        return int(not all(outcome.verdict.violations for outcome in found.values()))
+            meanings = {name: str(PLANTS[name].__doc__).strip() for name in names}
+            report.write("planted defects", report.plants(found, meanings, backends))
+        return int(
+            not all(each.verdict.violations for on in found.values() for each in on.values())
+        )
     outcomes = [campaign(backend, options) for backend in backends]
     if options.write:
         report.write("campaigns", report.campaigns(outcomes))
@@ -73,17 +77,24 @@ def campaign(backend: str, options: argparse.Namespace, **changes: object) -> Ou
     return outcome
 
 
-def planted(names: list[str], options: argparse.Namespace) -> dict[str, Outcome]:
-    """A campaign for each defect, on the embedded default."""
+def planted(name: str, backends: list[str], options: argparse.Namespace) -> dict[str, Outcome]:
+    """A campaign with a defect on each backend that it breaks a promise of; gives them by it."""
     found: dict[str, Outcome] = {}
-    for name in PLANTS if "all" in names else names:
-        print(f"planted: {name}")
-        hangs = {"deadline": 6.0, "life": 0.0} if name == "hang" else {"life": 1.0}
-        found[name] = campaign(
-            "sqlite", options, operations=_PLANT_OPERATIONS, lanes=4, plant=name, **hangs
+    for backend in backends:
+        if not breaks(name, promised(backend)):
+            continue
+        print(f"planted: {name}", flush=True)
+        hangs = {"deadline": 6.0, "calm": True} if name == "hang" else {}
+        found[backend] = campaign(
+            backend,
+            options,
+            operations=_PLANT_OPERATIONS[backend],
+            life=0.0,
+            plant=name,
+            **hangs,
         )
-        if not found[name].verdict.violations:
-            print(f"  {name} was not found")
+        if not found[backend].verdict.violations:
+            print(f"  {name} was not found", flush=True)
     return found
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from mastra_storage import Message, MessageUpdate, Storage, Thread, Trace
+from mastra_storage import (
+    Message,
+    MessageUpdate,
+    Storage,
+    StorageError,
+    Thread,
+    Trace,
+    WorkflowRun,
+)
 from torture.plan import MESSAGES_OF_A_MOMENT, Call, resource
 
 WORKFLOW = "torture"
@@ -66,6 +74,15 @@ async def carry_out(storage: Storage, call: Call, token: str, lane: int) -> Any:
     return None
 
 
+async def outcome_of(call: Coroutine[Any, Any, Any]) -> tuple[str, Any]:
+    """What came of a call: "ok" and its answer, or its error's name and text."""
+    try:
+        return "ok", await call
+    except Exception as exc:  # noqa: BLE001  (the checker says which may be)
+        known = isinstance(exc, StorageError)
+        return type(exc).__name__ if known else f"!{type(exc).__name__}", str(exc)
+
+
 async def read(storage: Storage, call: Call, lane: int) -> Any:
     """What a reading operation sees."""
     match call.kind:
@@ -80,13 +97,24 @@ async def read(storage: Storage, call: Call, lane: int) -> Any:
         case "read_thread":
             return _seen_thread(await storage.get_thread_by_id(call.thread))
         case "read_run":
-            run = await storage.get_workflow_run(call.thread, workflow_name=WORKFLOW)
-            return None if run is None else _run_token(run.snapshot, run.status)
+            return _seen_run(await storage.get_workflow_run(call.thread, workflow_name=WORKFLOW))
         case "read_traces":
             page = await storage.get_traces(
                 run_id=f"traces-{lane}", per_page=call.size or None, count=False
             )
             return [[each.id, each.attributes.get("token")] for each in page]
+    raise ValueError(call.kind)
+
+
+def watch(storage: Storage, call: Call) -> tuple[AsyncGenerator[Any, None], Callable[[Any], Any]]:
+    """What to watch, and what to keep of each value that it shows."""
+    match call.kind:
+        case "watch_messages":
+            return storage.watch_messages(call.thread, last=call.size), seen
+        case "watch_thread":
+            return storage.watch_thread(call.thread), _seen_thread
+        case "watch_run":
+            return storage.watch_workflow_run(call.thread, workflow_name=WORKFLOW), _seen_run
     raise ValueError(call.kind)
 
 
@@ -118,9 +146,11 @@ def _token_of(message: Message) -> str:
     return str(token)
 
 
-def _run_token(snapshot: Any, status: str | None) -> str:
-    token = snapshot["token"]
-    return str(token) if status == token else f"torn: {token} and {status}"
+def _seen_run(run: WorkflowRun | None) -> str | None:
+    if run is None:
+        return None
+    token = run.snapshot["token"]
+    return str(token) if run.status == token else f"torn: {token} and {run.status}"
 
 
 def _seen_thread(thread: Thread | None) -> Any:

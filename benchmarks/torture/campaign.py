@@ -8,6 +8,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -16,9 +18,8 @@ from msgspec import Struct
 from mastra_storage import Storage, StorageError, Thread
 from torture import worker
 from torture.calls import read
-from torture.checker import Checker, Finding, Verdict
-from torture.journal import Entry, begun, entries
-from torture.places import STALE_SECONDS
+from torture.checker import Checker
+from torture.journal import Entry, begun, entries, lines
 from torture.plan import (
     RUNS_OF_A_LANE,
     SHARED_RUNS,
@@ -30,8 +31,12 @@ from torture.plan import (
     plan,
     shared_run,
     shared_thread,
+    watched,
 )
-from torture.weather import SETTLE_SECONDS, WEATHERS, Weather
+from torture.plants import planted
+from torture.verdict import Verdict
+from torture.watches import Watches, path_of, shown
+from torture.weather import WEATHERS, Weather
 from torture.worker import Work
 
 _PRELOAD = [
@@ -43,6 +48,10 @@ _PRELOAD = [
     "mastra_storage_convex.client",
     "torture.worker",
 ]
+
+# So soon after the last fault every watch shows what is there.
+SHOWN_SECONDS = 10.0
+_TELL_SECONDS = 30.0
 
 
 class Campaign(Struct, frozen=True, kw_only=True):
@@ -91,22 +100,27 @@ async def run(campaign: Campaign) -> Outcome:
     """Carry out a campaign."""
     started = time.monotonic()
     weather = await WEATHERS[campaign.backend].start(campaign.directory, campaign.seed)
+    workers = [_Worker(campaign, weather, number) for number in range(campaign.workers)]
     try:
-        await _make_shared_threads(campaign, weather)
-        over = asyncio.Event()
-        blowing = asyncio.create_task(blow(weather, over))
-        if campaign.calm:
-            over.set()
-        try:
-            workers = [_Worker(campaign, weather, number) for number in range(campaign.workers)]
-            await asyncio.gather(*[each.run() for each in workers])
-        finally:
-            over.set()
-            await blowing
-        await asyncio.sleep(SETTLE_SECONDS + STALE_SECONDS)
-        operations = list(_operations(campaign))
-        final = await _final(campaign, weather, operations)
+        async with Storage(planted(weather.place.backend(), campaign.plant)) as storage:
+            await _make_shared_threads(storage)
+            calls = watched(str(campaign.seed), range(campaign.of))
+            calls += watched(f"{campaign.seed} too", range(campaign.of))
+            path = path_of(campaign.directory, "all")
+            async with Watches(storage, [*dict.fromkeys(calls)], path) as watches:
+                telling = asyncio.create_task(_tell(campaign, workers))
+                try:
+                    await _suffer(campaign, weather, workers)
+                finally:
+                    telling.cancel()
+                until = time.monotonic() + SHOWN_SECONDS
+                await asyncio.sleep(weather.settle)
+                operations = list(_operations(campaign))
+                final = await _final(campaign, weather, operations)
+                behind = await watches.behind(final, until)
         verdict = _checked(campaign, weather, operations, final)
+        for call in behind:
+            verdict.violation("not shown", f"{call.kind} of {call.thread!r} is behind at the end")
     finally:
         await weather.stop()
     for path in campaign.directory.glob("faults.*"):
@@ -122,10 +136,38 @@ async def run(campaign: Campaign) -> Outcome:
     )
 
 
-async def _make_shared_threads(campaign: Campaign, weather: Weather) -> None:
-    async with Storage(weather.place.backend()) as storage:
-        for number in range(SHARED_THREADS):
-            await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
+async def _make_shared_threads(storage: Storage) -> None:
+    for number in range(SHARED_THREADS):
+        await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
+
+
+async def _suffer(campaign: Campaign, weather: Weather, workers: Sequence[_Worker]) -> None:
+    """All operations, in bad weather unless it is calm."""
+    over = asyncio.Event()
+    blowing = asyncio.create_task(blow(weather, over))
+    if campaign.calm:
+        over.set()
+    try:
+        with ThreadPoolExecutor(max_workers=1) as starter:
+            async with asyncio.TaskGroup() as group:
+                for each in workers:
+                    group.create_task(each.run(starter))
+    finally:
+        over.set()
+        await blowing
+
+
+async def _tell(campaign: Campaign, workers: Sequence[_Worker]) -> None:
+    """Now and then how far it has come."""
+    started = time.monotonic()
+    while True:
+        await asyncio.sleep(_TELL_SECONDS)
+        done = await asyncio.to_thread(lines, campaign.directory)
+        print(
+            f"  {campaign.backend}: {done // 2:,} of {campaign.calls * campaign.of:,} operations, "
+            f"{sum(each.kills for each in workers)} kills, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
 
 
 async def blow(weather: Weather, over: asyncio.Event) -> None:
@@ -143,6 +185,7 @@ class _Worker:
         self.kills = 0
         self._random = random.Random(f"kills {campaign.seed} {number}")
         self._life = campaign.life
+        self._settle = weather.settle
         self._work = Work(
             seed=campaign.seed,
             place=weather.place,
@@ -158,25 +201,30 @@ class _Worker:
             full_disk=campaign.backend == "sqlite" and not campaign.calm,
         )
 
-    async def run(self) -> None:
+    async def run(self, starter: Executor) -> None:
+        """`starter` has one thread: whoever starts a process looks after all others, too."""
+        loop = asyncio.get_running_loop()
         life = 0
         while True:
             process = _context().Process(target=worker.main, args=(self._work, life))
-            await asyncio.to_thread(process.start)
+            await loop.run_in_executor(starter, process.start)
+            ended = asyncio.Event()
+            loop.add_reader(process.sentinel, ended.set)
             try:
-                patience = self._random.uniform(0.3, 2 * self._life) if self._life else None
-                await asyncio.to_thread(process.join, patience)
+                with suppress(TimeoutError):
+                    patience = self._random.uniform(0.3, 2 * self._life) if self._life else None
+                    await asyncio.wait_for(ended.wait(), patience)
             finally:
+                loop.remove_reader(process.sentinel)
                 process.kill()
-                await asyncio.to_thread(process.join)
+                await loop.run_in_executor(starter, process.join)
             if process.exitcode == 0:
                 return
             if process.exitcode != -9:
                 raise RuntimeError(f"a worker ended with {process.exitcode}; see its output")
             self.kills += 1
             life += 1
-            # What it sent may still be on its way, and what it wrote not be seen yet.
-            await asyncio.sleep(SETTLE_SECONDS + STALE_SECONDS)
+            await asyncio.sleep(self._settle)
 
 
 def _context() -> ForkServerContext:
@@ -241,16 +289,16 @@ def _checked(
 ) -> Verdict:
     checker = Checker(
         weather.place.backend().capabilities,
-        window=SETTLE_SECONDS + STALE_SECONDS,
+        window=weather.settle,
         deadline=campaign.deadline,
     )
-    verdict = checker.check(operations, final)
+    verdict = checker.check(operations, shown(campaign.directory), final)
     missing = [
         lane for lane in range(campaign.of) if begun(campaign.directory, lane) < campaign.calls
     ]
     for path in campaign.directory.glob("stray.*"):
         for text in path.read_text().splitlines():
-            verdict.violations.append(Finding("stray error", text))
+            verdict.violation("stray error", text)
     if missing:
         raise RuntimeError(f"lanes {missing} did not come to their end")
     return verdict

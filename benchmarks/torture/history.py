@@ -66,6 +66,7 @@ class History:
         self.writes: dict[Register, list[Write]] = defaultdict(list)
         self.of_operation: dict[Operation, list[Register]] = {}
         self.ids: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
+        self.members: dict[str, set[str]] = defaultdict(set)
         self.sights: list[Sight] = []
         self.touches: dict[str, list[Entry]] = defaultdict(list)
         self.runs: dict[str, list[Entry]] = defaultdict(list)
@@ -89,6 +90,8 @@ class History:
         for register, write in self._effects(call, entry):
             self.writes[register].append(write)
             registers.append(register)
+            if register[0] == "member":
+                self.members[register[1]].add(register[2])
         self.of_operation[entry.lane, entry.number] = registers
         changed = entry.result != []  # a change that found nothing touches nothing
         if entry.acknowledged and changed and call.kind not in ("persist", "save_traces"):

@@ -75,6 +75,11 @@ def begun(directory: Path, lane: int) -> int:
     return max((entry.number for entry in entries(directory, lane)), default=-1) + 1
 
 
+def lines(directory: Path) -> int:
+    """How many lines all lanes have written: two for an operation that has ended."""
+    return sum(path.read_bytes().count(b"\n") for path in directory.glob("[0-9]*.jsonl"))
+
+
 def entries(directory: Path, lane: int) -> Iterator[Entry]:
     """The operations of a lane in their order."""
     decode = msgspec.json.Decoder(Line).decode

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from mastra_storage import Backend
+from mastra_storage import Backend, Capabilities
 from mastra_storage.backends.sqlite import SqliteBackend
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -20,6 +20,8 @@ TIMEOUT = 3.0
 BUSY_TIMEOUT = 2.0
 # A key of KV takes one write in this time; a second on the real one.
 KEY_INTERVAL = 0.2
+# Watches of KV look so often; every 5 seconds by default.
+POLL_INTERVAL = 1.0
 # What KV shows may be so old; the service's 60 seconds in small.
 STALE_SECONDS = 0.4
 
@@ -43,11 +45,28 @@ class Place(Struct, frozen=True, kw_only=True):
             kv = RestKV(
                 self.account, self.key, base_url=self.url, timeout=TIMEOUT, rate_limit=10**9
             )
-            return CloudflareBackend(kv, key_interval=KEY_INTERVAL)
+            backend = CloudflareBackend(kv, key_interval=KEY_INTERVAL)
+            backend.capabilities = structs.replace(
+                backend.capabilities, poll_interval=POLL_INTERVAL
+            )
+            return backend
         from mastra_storage_convex import ConvexBackend
         from mastra_storage_convex.client import Settings
 
         return ConvexBackend(Settings(url=self.url, key=self.key, timeout=TIMEOUT))
+
+
+def promised(name: str) -> Capabilities:
+    """What a backend declares."""
+    if name == "sqlite":
+        return SqliteBackend.capabilities
+    if name == "cloudflare":
+        from mastra_storage_cloudflare import CloudflareBackend
+
+        return CloudflareBackend.capabilities
+    from mastra_storage_convex import ConvexBackend
+
+    return ConvexBackend.capabilities
 
 
 def module_of_tests(plugin: str, name: str) -> Any:

@@ -75,6 +75,12 @@ def own_thread(lane: int, number: int) -> str:
     return f"lane/{lane}:{'tüv'[number % 3]}%{number}"
 
 
+def lane_of(thread: str) -> int | None:
+    """Whose thread it is, if it is a lane's own."""
+    kind, _, rest = thread.partition("/")
+    return int(rest.partition(":")[0]) if kind == "lane" else None
+
+
 def shared_thread(number: int) -> str:
     return f"shared:{number}"
 
@@ -279,6 +285,21 @@ class _Lane:
 
     def _read_traces(self) -> Call:
         return Call("read_traces", size=20)
+
+
+def watched(seed: str, lanes: Sequence[int]) -> list[Call]:
+    """What to watch of some lanes and of what all share, in any order."""
+    chosen = random.Random(f"watch {seed} {lanes}")
+    lane, other = chosen.choice(lanes), chosen.choice(lanes)
+    calls = [
+        Call("watch_messages", own_thread(lane, 0), size=100),
+        Call("watch_messages", own_thread(other, 1), size=10),
+        Call("watch_messages", shared_thread(chosen.randrange(SHARED_THREADS)), size=20),
+        Call("watch_thread", own_thread(lane, 1)),
+        Call("watch_thread", shared_thread(chosen.randrange(SHARED_THREADS))),
+        Call("watch_run", own_run(other, chosen.randrange(RUNS_OF_A_LANE))),
+    ]
+    return chosen.sample(calls, len(calls))
 
 
 def plan(seed: int, lane: int, lanes: int, count: int, cancel: float = 0.06) -> list[Call]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import cast
 
 from msgspec import structs
 
@@ -12,6 +14,7 @@ from mastra_storage import (
     MESSAGES,
     THREADS,
     Backend,
+    Capabilities,
     Delete,
     DeletePrefix,
     Key,
@@ -160,6 +163,34 @@ class Hang(Wrapper):
         await super().write(ops)
 
 
+class Silence(Wrapper):
+    """After a few answers a watch shows no more of them."""
+
+    async def watch(self, query: Query) -> AsyncGenerator[Result, None]:
+        source = cast(AsyncGenerator[Result, None], self.wrapped.watch(query))
+        async with aclosing(source) as results:
+            shown = 0
+            async for result in results:
+                shown += 1
+                if shown <= 3:
+                    yield result
+
+
+class OldNews(Wrapper):
+    """Now and then a watch shows once more what it showed before."""
+
+    async def watch(self, query: Query) -> AsyncGenerator[Result, None]:
+        source = cast(AsyncGenerator[Result, None], self.wrapped.watch(query))
+        async with aclosing(source) as results:
+            shown: list[Result] = []
+            async for result in results:
+                yield result
+                shown = [*shown[-4:], result]
+                if random.random() < 0.2:
+                    yield shown[0]
+                    yield result
+
+
 PLANTS: dict[str, Callable[[Backend], Backend]] = {
     "lost-touch": LostTouch,
     "lost-place": LostPlace,
@@ -173,7 +204,21 @@ PLANTS: dict[str, Callable[[Backend], Backend]] = {
     "lost-update": LostUpdate,
     "foreign-error": ForeignError,
     "hang": Hang,
+    "silence": Silence,
+    "old-news": OldNews,
 }
+# Where the capability is not declared, it is no defect.
+_BREAKS = {
+    "torn-batch": "atomic",
+    "lost-update": "compare_and_set",
+    "silence": "watch",
+    "old-news": "watch",
+}
+
+
+def breaks(name: str, capabilities: Capabilities) -> bool:
+    """Whether that defect breaks what such a backend promises."""
+    return name not in _BREAKS or getattr(capabilities, _BREAKS[name]) is True
 
 
 def planted(backend: Backend, name: str | None) -> Backend:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,8 @@ def line(outcome: Outcome) -> str:
     verdict = outcome.verdict
     return (
         f"{outcome.campaign.backend}: {outcome.operations:,} operations, "
-        f"{verdict.sights:,} values checked, {outcome.kills} kills, {outcome.restarts} restarts, "
+        f"{verdict.sights:,} values checked, {verdict.shown:,} answers of watches, "
+        f"{outcome.kills} kills, {outcome.restarts} restarts, "
         f"{outcome.faults.total():,} faults, {len(verdict.violations)} violations, "
         f"{outcome.seconds:.0f} s (seed {outcome.campaign.seed})"
     )
@@ -54,6 +55,7 @@ def campaigns(outcomes: Iterable[Outcome]) -> str:
         ["seed", *[str(each.campaign.seed) for each in outcomes]],
         ["operations", *[f"{each.operations:,}" for each in outcomes]],
         ["values checked", *[f"{each.verdict.sights:,}" for each in outcomes]],
+        ["answers of watches", *[f"{each.verdict.shown:,}" for each in outcomes]],
         ["processes × stores × callers", *[_shape(each) for each in outcomes]],
         ["processes killed", *[str(each.kills) for each in outcomes]],
         ["server away or restarted", *[str(each.restarts or "–") for each in outcomes]],
@@ -77,13 +79,25 @@ def campaigns(outcomes: Iterable[Outcome]) -> str:
     return "\n".join(parts)
 
 
-def plants(found: Mapping[str, Outcome], meanings: Mapping[str, str]) -> str:
-    """The section of the planted defects."""
-    rows = [
-        [f"`{name}`", meanings[name], _listed(outcome.verdict.by_kind)]
-        for name, outcome in found.items()
+def plants(
+    found: Mapping[str, Mapping[str, Outcome]],
+    meanings: Mapping[str, str],
+    backends: Sequence[str],
+) -> str:
+    """The section of the planted defects: each, and what it was found as on each backend."""
+    rows = []
+    for name, outcomes in found.items():
+        cells = [
+            _listed(outcomes[backend].verdict.by_kind) if backend in outcomes else "–"
+            for backend in backends
+        ]
+        rows.append([f"`{name}`", meanings[name], *cells])
+    head = [
+        "planted",
+        "what it breaks",
+        *[f"found on {_NAMES[backend]} as" for backend in backends],
     ]
-    return table(["planted", "what it breaks", "found as"], rows)
+    return table(head, rows)
 
 
 def soaks(done: Iterable[Soak]) -> str:

@@ -14,11 +14,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from mastra_storage import Storage, Thread
-from torture.calls import carry_out
+from torture.calls import carry_out, outcome_of
 from torture.campaign import blow
 from torture.plan import SHARED_THREADS, plan, shared_thread
 from torture.weather import WEATHERS
-from torture.worker import outcome_of
 
 _LANES = 12
 _CALLS = 4_000

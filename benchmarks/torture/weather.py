@@ -16,7 +16,7 @@ from torture.places import STALE_SECONDS, Place, module_of_tests
 from torture.relay import Relay
 
 # After a process was killed, what it had sent may still take effect for so long.
-SETTLE_SECONDS = 0.8
+_SETTLE_SECONDS = 0.8
 _DELAY_MS = 250
 
 _MOMENTS = {
@@ -34,8 +34,11 @@ class Weather(ABC):
     """Faults of one store.
 
     `faults` counts those that happened, by kind; `restarts` how often the server was away, by a
-    restart of its own or behind a gateway that was.
+    restart of its own or behind a gateway that was. `settle` is for how many seconds after a kill
+    what the process had sent may still take effect, or not be seen yet.
     """
+
+    settle = 0.0
 
     def __init__(self, place: Place, seed: int) -> None:
         self.place = place
@@ -88,6 +91,8 @@ class SqliteWeather(Weather):
 
 class ServerWeather(Weather):
     """Faults that a server of the plugins' tests injects, and connections that break."""
+
+    settle = _SETTLE_SECONDS
 
     def __init__(self, place: Place, seed: int, server: Any, relay: Relay) -> None:
         super().__init__(place, seed)
@@ -156,6 +161,8 @@ class ServerWeather(Weather):
 
 class CloudflareWeather(ServerWeather):
     """Beside faults: reads and listings that are late, keys that take no write, empty pages."""
+
+    settle = _SETTLE_SECONDS + STALE_SECONDS
 
     @classmethod
     async def start(cls, directory: Path, seed: int) -> Self:

@@ -7,7 +7,6 @@ import random
 import resource
 import signal
 import sys
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from typing import Any
 from msgspec import Struct
 
 from mastra_storage import Storage, StorageError
-from torture.calls import carry_out
+from torture.calls import carry_out, outcome_of
 from torture.journal import Journal, begun
 from torture.places import Place
-from torture.plan import Call, plan
+from torture.plan import Call, plan, watched
 from torture.plants import planted
+from torture.watches import Watches, path_of
 
 FULL_DISK = "disk full for a moment"
 _OPEN_ATTEMPTS = 20
+# So much is watched by each store in a worker.
+_WATCHES = 3
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -76,7 +78,9 @@ async def _store(work: Work, life: int, lanes: tuple[int, ...]) -> None:
     if all(begun(work.directory, lane) >= work.calls for lane in lanes):
         return
     storage = await _opened(work)
-    async with asyncio.TaskGroup() as group:
+    some = watched(f"{work.seed} {life}", lanes)[:_WATCHES]
+    path = path_of(work.directory, f"{lanes[0]:04}.{life:06}")
+    async with Watches(storage, some, path), asyncio.TaskGroup() as group:
         for lane in lanes:
             group.create_task(_Lane(work, storage, lane, life).run())
     with suppress(StorageError):  # what is written late, such as touches in KV, cannot be
@@ -131,15 +135,6 @@ class _Lane:
         else:
             journal.end(number, *doing.result())
         await asyncio.sleep(0)
-
-
-async def outcome_of(call: Coroutine[Any, Any, Any]) -> tuple[str, Any]:
-    """What came of a call: "ok" and its answer, or its error's name and text."""
-    try:
-        return "ok", await call
-    except Exception as exc:  # noqa: BLE001  (the checker says which may be)
-        known = isinstance(exc, StorageError)
-        return type(exc).__name__ if known else f"!{type(exc).__name__}", str(exc)
 
 
 async def _wait_for(task: asyncio.Task[Any], patience: float) -> None:
