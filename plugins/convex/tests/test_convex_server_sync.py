@@ -342,6 +342,7 @@ class TestSessions:
         add = {"udfPath": "notes:add", "args": [{"notes": [note("a", 1)]}]}
         for fault, code in [
             ({"kind": "drop", "match": "mutation", "when": "after"}, 1006),
+            ({"kind": "html", "match": "mutation"}, 1006),
             ({"kind": "status", "match": "mutation"}, 1011),
         ]:
             await app.server.control(faults=[fault])

@@ -71,7 +71,7 @@ export class Sync {
     }
     if (fault?.kind === "error") return { error: JSON.parse(fault.answer.body).errorMessage, logLines: [] };
     if (fault?.kind === "value") return { value: jsonToConvex(fault.value ?? null), logLines: [] };
-    if (fault?.kind === "drop") throw new SocketFault();
+    if (fault?.kind === "drop" || fault?.kind === "html") throw new SocketFault(); // no socket carries a page
     if (fault?.kind === "status") throw new SocketFault(1011, JSON.parse(fault.answer.body).code);
     return outcome;
   }
