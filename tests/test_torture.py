@@ -10,7 +10,7 @@ from torture.plan import plan
 
 
 async def outcome(directory: Path, **changes: object) -> Outcome:
-    settings = {"operations": 240, "workers": 2, "stores": 1, "lanes": 4, "life": 0.5, **changes}
+    settings = {"operations": 240, "workers": 2, "stores": 1, "lanes": 4, "life": 40.0, **changes}
     return await run(Campaign(backend="sqlite", seed=5, directory=directory, **settings))  # type: ignore[arg-type]
 
 
@@ -27,6 +27,7 @@ async def test_the_embedded_default_keeps_what_it_acknowledged(tmp_path: Path) -
     found = await outcome(tmp_path)
     assert found.verdict.violations == []
     assert found.operations == 240
+    assert found.kills > 1
     assert found.verdict.sights > 240
     assert found.verdict.shown > 24
     assert found.verdict.outcomes["ok"] > 120

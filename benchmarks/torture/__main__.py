@@ -16,9 +16,10 @@ from torture.plants import PLANTS, breaks
 from torture.soak import SECTION, Soak, soak, told
 from torture.weather import WEATHERS
 
-# In the order of how long they take to answer: the slower, the more callers at once.
-_LANES = {"sqlite": 4, "cloudflare": 20, "convex": 14}
-_LIFE = {"sqlite": 0.5, "cloudflare": 2.0, "convex": 2.0}
+# Callers of each store: the longer a call takes, the more at once.
+_LANES = {"sqlite": 3, "cloudflare": 12, "convex": 8}
+# Operations of a process until it is killed, on average.
+_LIFE = 85.0
 _PLANT_OPERATIONS = {"sqlite": 1_200, "cloudflare": 1_200, "convex": 1_200}
 
 
@@ -49,7 +50,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--operations", type=int, default=20_500, help="of each backend")
     parser.add_argument("--lanes", type=int, help="callers of each store")
-    parser.add_argument("--life", type=float, help="seconds until a kill, on average; 0: no kills")
+    parser.add_argument(
+        "--life",
+        type=float,
+        default=_LIFE,
+        help="operations of a process until it is killed, on average; 0: no kills",
+    )
     parser.add_argument("--deadline", type=float, default=90.0, help="seconds; past it one hangs")
     parser.add_argument("--calm", action="store_true", help="no faults")
     parser.add_argument(
@@ -67,7 +73,7 @@ def campaign(backend: str, options: argparse.Namespace, **changes: object) -> Ou
             "seed": options.seed,
             "operations": options.operations,
             "lanes": options.lanes or _LANES[backend],
-            "life": _LIFE[backend] if options.life is None else options.life,
+            "life": options.life,
             "deadline": options.deadline,
             "calm": options.calm,
         }

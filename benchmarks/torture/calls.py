@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -81,6 +82,17 @@ async def outcome_of(call: Coroutine[Any, Any, Any]) -> tuple[str, Any]:
     except Exception as exc:  # noqa: BLE001  (the checker says which may be)
         known = isinstance(exc, StorageError)
         return type(exc).__name__ if known else f"!{type(exc).__name__}", str(exc)
+
+
+async def patient(task: asyncio.Task[Any], patience: float) -> None:
+    """Wait for seconds, or for turns of the event loop when `patience` is negative."""
+    if patience > 0:
+        await asyncio.wait([task], timeout=patience)
+        return
+    for _ in range(round(-patience)):
+        if task.done():
+            return
+        await asyncio.sleep(0)
 
 
 async def read(storage: Storage, call: Call, lane: int) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
+import os
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing.context import ForkServerContext
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 from msgspec import Struct
@@ -52,23 +54,25 @@ _PRELOAD = [
 # So soon after the last fault every watch shows what is there.
 SHOWN_SECONDS = 10.0
 _TELL_SECONDS = 30.0
+# A process is killed at some time in this moment, whatever it does.
+_MOMENT_SECONDS = 0.1
 
 
 class Campaign(Struct, frozen=True, kw_only=True):
     """What to do: `operations` in all, by `workers` processes of `stores` with `lanes` each.
 
-    `life` is how many seconds a process lives on average before it is killed, 0 to let it live;
-    `deadline` after how many an operation hangs.
+    `life` is how many operations a process begins on average before it is killed, 0 to let it
+    live; `deadline` after how many seconds an operation hangs.
     """
 
     backend: str
     seed: int
     directory: Path
-    operations: int = 20_000
-    workers: int = 3
+    operations: int
+    workers: int = 5
     stores: int = 2
     lanes: int = 4
-    life: float = 4.0
+    life: float = 90.0
     deadline: float = 90.0
     calm: bool = False
     plant: str | None = None
@@ -144,17 +148,15 @@ async def _make_shared_threads(storage: Storage) -> None:
 async def _suffer(campaign: Campaign, weather: Weather, workers: Sequence[_Worker]) -> None:
     """All operations, in bad weather unless it is calm."""
     over = asyncio.Event()
-    blowing = asyncio.create_task(blow(weather, over))
     if campaign.calm:
         over.set()
-    try:
-        with ThreadPoolExecutor(max_workers=1) as starter:
+    with ThreadPoolExecutor(max_workers=1) as starter:
+        async with asyncio.TaskGroup() as outside:
+            outside.create_task(blow(weather, over))
             async with asyncio.TaskGroup() as group:
                 for each in workers:
                     group.create_task(each.run(starter))
-    finally:
-        over.set()
-        await blowing
+            over.set()
 
 
 async def _tell(campaign: Campaign, workers: Sequence[_Worker]) -> None:
@@ -206,18 +208,16 @@ class _Worker:
         loop = asyncio.get_running_loop()
         life = 0
         while True:
-            process = _context().Process(target=worker.main, args=(self._work, life))
-            await loop.run_in_executor(starter, process.start)
-            ended = asyncio.Event()
-            loop.add_reader(process.sentinel, ended.set)
-            try:
-                with suppress(TimeoutError):
-                    patience = self._random.uniform(0.3, 2 * self._life) if self._life else None
-                    await asyncio.wait_for(ended.wait(), patience)
-            finally:
-                loop.remove_reader(process.sentinel)
-                process.kill()
-                await loop.run_in_executor(starter, process.join)
+            begun, begins = _context().Pipe(duplex=False)
+            process = _context().Process(target=worker.main, args=(self._work, life, begins))
+            with begun:
+                with begins:
+                    await loop.run_in_executor(starter, process.start)
+                try:
+                    await self._live(process, begun)
+                finally:
+                    process.kill()
+                    await loop.run_in_executor(starter, process.join)
             if process.exitcode == 0:
                 return
             if process.exitcode != -9:
@@ -225,6 +225,27 @@ class _Worker:
             self.kills += 1
             life += 1
             await asyncio.sleep(self._settle)
+
+    async def _live(self, process: ForkServerProcess, begun: Connection) -> None:
+        """Return when the process has ended, or a moment after so many operations have begun."""
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        left = self._random.uniform(0.3, 1.7) * self._life if self._life else math.inf
+
+        def count() -> None:
+            nonlocal left
+            left -= len(os.read(begun.fileno(), 2**16))
+            if left <= 0:
+                loop.remove_reader(begun.fileno())
+                loop.call_later(self._random.uniform(0, _MOMENT_SECONDS), over.set)
+
+        loop.add_reader(begun.fileno(), count)
+        loop.add_reader(process.sentinel, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(begun.fileno())
+            loop.remove_reader(process.sentinel)
 
 
 def _context() -> ForkServerContext:

@@ -8,16 +8,18 @@ import os
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
 from msgspec import Struct
 
 from mastra_storage import Storage, Thread
-from torture.calls import carry_out, outcome_of
+from torture.calls import carry_out, outcome_of, patient
 from torture.campaign import blow
-from torture.plan import SHARED_THREADS, plan, shared_thread
-from torture.weather import WEATHERS
+from torture.plan import SHARED_THREADS, plan, shared_thread, watched
+from torture.watches import Watches
+from torture.weather import WEATHERS, Weather
 
 _LANES = 12
 _CALLS = 4_000
@@ -86,14 +88,11 @@ async def soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak
             for number in range(SHARED_THREADS):
                 await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
             for _ in range(_ROUNDS):
-                over = asyncio.Event()
-                blowing = asyncio.create_task(blow(weather, over))
                 until = time.monotonic() + max(seconds / _ROUNDS - _IDLE_SECONDS, 1)
-                await asyncio.gather(*[lane.run(storage, until) for lane in lanes])
-                over.set()
-                await blowing
+                await _round(storage, weather, lanes, until)
                 await asyncio.sleep(_IDLE_SECONDS)
                 samples.append(_sample())
+                print(f"  {backend}: {_shown(samples[-1])}", flush=True)
     finally:
         await weather.stop()
     quarter = max(_ROUNDS // 4, 1)
@@ -104,6 +103,18 @@ async def soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak
         early=_least(samples[quarter : 2 * quarter]),
         late=_least(samples[-quarter:]),
     )
+
+
+async def _round(storage: Storage, weather: Weather, lanes: Sequence[_Lane], until: float) -> None:
+    """All lanes until then, and some watches, in bad weather."""
+    over = asyncio.Event()
+    calls = watched("soak", range(_LANES))
+    async with asyncio.TaskGroup() as outside:
+        outside.create_task(blow(weather, over))
+        async with Watches(storage, calls, Path(os.devnull)), asyncio.TaskGroup() as group:
+            for lane in lanes:
+                group.create_task(lane.run(storage, until))
+        over.set()
 
 
 class _Lane:
@@ -121,7 +132,7 @@ class _Lane:
             token = f"{self._lane}.{number}"
             doing = asyncio.create_task(outcome_of(carry_out(storage, call, token, self._lane)))
             if call.patience is not None:
-                await asyncio.wait([doing], timeout=abs(call.patience))
+                await patient(doing, call.patience)
                 doing.cancel()
             await asyncio.wait([doing])
             self.done += 1
@@ -138,10 +149,17 @@ def _sample() -> Sample:
     )
 
 
+def _shown(sample: Sample) -> str:
+    return (
+        f"{sample.mib:.1f} MiB, {sample.files} files, {sample.threads} threads, "
+        f"{sample.tasks} tasks"
+    )
+
+
 def _least(samples: list[Sample]) -> Sample:
     return Sample(
         statistics.median(each.mib for each in samples),
-        round(statistics.median(each.files for each in samples)),
-        round(statistics.median(each.threads for each in samples)),
-        round(statistics.median(each.tasks for each in samples)),
+        min(each.files for each in samples),
+        min(each.threads for each in samples),
+        min(each.tasks for each in samples),
     )

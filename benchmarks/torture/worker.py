@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import resource
 import signal
 import sys
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
 from mastra_storage import Storage, StorageError
-from torture.calls import carry_out, outcome_of
+from torture.calls import carry_out, outcome_of, patient
 from torture.journal import Journal, begun
 from torture.places import Place
 from torture.plan import Call, plan, watched
@@ -47,14 +48,14 @@ class Work(Struct, frozen=True, kw_only=True):
     full_disk: bool = False
 
 
-def run(work: Work, life: int) -> None:
+def run(work: Work, life: int, begins: Connection) -> None:
     """The process: ends with 0 when all its lanes are at their end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     with suppress(KeyboardInterrupt):
-        asyncio.run(_run(work, life))
+        asyncio.run(_run(work, life, begins))
 
 
-async def _run(work: Work, life: int) -> None:
+async def _run(work: Work, life: int, begins: Connection) -> None:
     stray = work.directory / f"stray.{work.lanes[0][0]}.{life}"
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: _note(stray, f"{context.get('message')}: {context.get('exception')!r}")
@@ -62,7 +63,7 @@ async def _run(work: Work, life: int) -> None:
     weather = asyncio.create_task(_full_disks(work, life)) if work.full_disk else None
     async with asyncio.TaskGroup() as group:
         for lanes in work.lanes:
-            group.create_task(_store(work, life, lanes))
+            group.create_task(_store(work, life, lanes, begins))
     if weather is not None:
         weather.cancel()
 
@@ -73,7 +74,7 @@ def _note(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-async def _store(work: Work, life: int, lanes: tuple[int, ...]) -> None:
+async def _store(work: Work, life: int, lanes: tuple[int, ...], begins: Connection) -> None:
     """One store, and the lanes that share it."""
     if all(begun(work.directory, lane) >= work.calls for lane in lanes):
         return
@@ -82,7 +83,7 @@ async def _store(work: Work, life: int, lanes: tuple[int, ...]) -> None:
     path = path_of(work.directory, f"{lanes[0]:04}.{life:06}")
     async with Watches(storage, some, path), asyncio.TaskGroup() as group:
         for lane in lanes:
-            group.create_task(_Lane(work, storage, lane, life).run())
+            group.create_task(_Lane(work, storage, lane, life, begins).run())
     with suppress(StorageError):  # what is written late, such as touches in KV, cannot be
         await asyncio.wait_for(storage.close(), work.deadline)
 
@@ -105,11 +106,14 @@ async def _opened(work: Work) -> Storage:
 class _Lane:
     """The operations of a lane, one after the other."""
 
-    def __init__(self, work: Work, storage: Storage, lane: int, life: int) -> None:
+    def __init__(
+        self, work: Work, storage: Storage, lane: int, life: int, begins: Connection
+    ) -> None:
         self._work = work
         self._storage = storage
         self._lane = lane
         self._life = life
+        self._begins = begins
 
     async def run(self) -> None:
         work = self._work
@@ -122,9 +126,10 @@ class _Lane:
     async def _one(self, journal: Journal, number: int, call: Call) -> None:
         token = f"{self._lane}.{number}"
         journal.begin(number)
+        os.write(self._begins.fileno(), b".")
         doing = asyncio.create_task(outcome_of(carry_out(self._storage, call, token, self._lane)))
         if call.patience is not None:
-            await _wait_for(doing, call.patience)
+            await patient(doing, call.patience)
             doing.cancel()
         done, _ = await asyncio.wait([doing], timeout=self._work.deadline)
         if not done:
@@ -134,17 +139,6 @@ class _Lane:
             journal.end(number, "cancelled")
         else:
             journal.end(number, *doing.result())
-        await asyncio.sleep(0)
-
-
-async def _wait_for(task: asyncio.Task[Any], patience: float) -> None:
-    """Wait for seconds, or for turns of the event loop when `patience` is negative."""
-    if patience > 0:
-        await asyncio.wait([task], timeout=patience)
-        return
-    for _ in range(round(-patience)):
-        if task.done():
-            return
         await asyncio.sleep(0)
 
 
@@ -161,10 +155,13 @@ async def _full_disks(work: Work, life: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-def main(work: Work, life: int) -> None:
-    """Entry of the process; its errors are those of the campaign."""
+def main(work: Work, life: int, begins: Connection) -> None:
+    """Entry of the process, which tells of each operation that begins.
+
+    Its errors are those of the campaign.
+    """
     try:
-        run(work, life)
+        run(work, life, begins)
     except BaseException as exc:
         print(f"worker {work.lanes} failed: {exc!r}", file=sys.stderr)
         raise
