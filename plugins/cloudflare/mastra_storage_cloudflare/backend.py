@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -148,14 +149,14 @@ class CloudflareBackend(Backend):
         rows = [self._placed(layout, put) for put in puts]
         for row in rows:
             known = self._reader.known(layout.record_key(row.key))
-            owners.update(dict.fromkeys(known.index_keys if known else (), row.key))
+            owners.update(dict.fromkeys(layout.index_keys(known) if known else (), row.key))
             for pair in layout.pairs(row):
                 pairs[pair.key], owners[pair.key] = pair, row.key
         for pair, key in await self._raised_touches(layout, rows):
             pairs[pair.key], owners[pair.key] = pair, key
         await self._write(layout, pairs, owners)
         for row in rows:
-            self._reader.remember(layout, row)
+            self._reader.remember(layout.record_key(row.key), row)
 
     async def _write(
         self, layout: Layout, pairs: Mapping[str, Pair], owners: Mapping[str, Key]
@@ -223,7 +224,8 @@ class CloudflareBackend(Backend):
             else:
                 name = layout.record_key(op.key)
                 known = self._reader.known(name)
-                owners.update(dict.fromkeys([name, *(known.index_keys if known else ())], op.key))
+                beside = layout.index_keys(known) if known else []
+                owners.update(dict.fromkeys([name, *beside], op.key))
                 if layout.table.recent:
                     owners[layout.touched_of(name)] = op.key
                 self._touches.drop(op.table, op.key)
@@ -232,10 +234,12 @@ class CloudflareBackend(Backend):
 
     async def _keys_under(self, layout: Layout, prefix: Key) -> list[str]:
         """All keys of the rows under a prefix: records, index keys and touches."""
-        keys: list[str] = []
-        for start in layout.prefixes(prefix):
-            keys += [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
-        return keys
+
+        async def listed(start: str) -> list[str]:
+            return [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
+
+        listings = await asyncio.gather(*map(listed, layout.prefixes(prefix)))
+        return [key for keys in listings for key in keys]
 
     def _layout(self, table: Table) -> Layout:
         return layout_of(self._prefix, table)

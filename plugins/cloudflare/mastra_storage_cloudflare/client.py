@@ -24,7 +24,8 @@ from mastra_storage_cloudflare.budget import REQUESTS, RateBudget
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 
-_CONNECTIONS = 32
+# As many as calls of one moment may need: each listing is a request of its own.
+_CONNECTIONS = 300
 # Servers close idle connections after five seconds; ours are dropped sooner.
 _KEEP_ALIVE = 4.0
 _ATTEMPTS = 6

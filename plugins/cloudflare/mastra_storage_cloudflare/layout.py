@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, TypeAlias
@@ -41,6 +42,8 @@ _FIELD_BYTES = 100
 # Hexadecimal digits of a place in an index key.
 _PLACE_CHARS = 32
 _INDEX = re.compile(f"[0-9a-f]{{{_PLACE_CHARS}}}:")
+
+_MOST_BYTES_OF_CHAR = 4  # in UTF-8
 
 _SIGN = 2**63
 _MAX = 2**64 - 1
@@ -124,18 +127,21 @@ class Layout:
     def index_keys(self, row: Row) -> list[str]:
         """The index keys beside a record."""
         place = newest_first(row.order, row.seq)
-        keys = []
+        return [f"{start}{place}:{self._joined(rest)}" for start, rest in self._listings_of(row)]
+
+    def _listings_of(self, row: Row) -> Iterator[tuple[str, Key]]:
+        """How the index keys beside a record begin, and the parts of its key they end with."""
         for listing in self.table.listings:
             if isinstance(listing, int):
-                rest = row.key[listing:]
-                start = self.newest_prefix(row.key[:listing])
+                yield self.newest_prefix(row.key[:listing]), row.key[listing:]
             elif value := row.fields.get(listing):
-                rest = row.key
-                start = self.field_prefix(listing, value)
-            else:
-                continue
-            keys.append(f"{start}{place}:{self._joined(rest)}")
-        return keys
+                yield self.field_prefix(listing, value), row.key
+
+    def stands_at(self, row: Row, index_key: str, start: str) -> bool:
+        """Whether a row found by an index key that begins with `start` has that key still."""
+        return index_key.startswith(newest_first(row.order, row.seq), len(start)) and any(
+            own == start for own, _ in self._listings_of(row)
+        )
 
     def record_key_of_index(self, index_key: str, start: str, prefix: Key) -> str:
         """The key of the record that an index key beginning with `start` is beside."""
@@ -190,7 +196,7 @@ class Layout:
             )
         fields = {n: v for n, v in zip(self.table.fields, place.fields, strict=False) if v}
         key = self.key_of(name) or place.key
-        if not key or any(is_short(value) for value in fields.values()):
+        if not key or (fields and any(map(is_short, fields.values()))):
             key, fields = self._from_value(name, found.value)
         order = int(place.order)
         return Row(
@@ -208,8 +214,10 @@ class Layout:
 
     def key_of(self, name: str) -> Key | None:
         """The parts in a record's key; `None` when one of them is a hash."""
-        parts = name[len(self._base) + 1 :].split(":")
-        return None if any(_HASH in part for part in parts) else tuple(map(unquote, parts))
+        text = name[len(self._base) + 1 :]
+        if "%" not in text:
+            return tuple(text.split(":"))
+        return None if _HASH in text else tuple(map(unquote, text.split(":")))
 
     def _from_value(self, name: str, value: bytes) -> tuple[Key, dict[str, str]]:
         """The key and fields of a record whose key could not hold them, from the record itself."""
@@ -249,6 +257,8 @@ class Layout:
             return False
         if query.until is not None and order > query.until:
             return False
+        if not query.fields:
+            return True
         fields = dict(zip(self.table.fields, place.fields, strict=False))
         return all(
             fields.get(name, "") in [shorten(value) for value in values]
@@ -274,7 +284,8 @@ def _expiration(expires_at: int | None) -> int | None:
 def escape(part: str, most: int) -> str:
     """A part of a key without the separator, or a hash of it when it has more than `most` bytes."""
     escaped = part.replace("%", "%25").replace(":", "%3A")
-    return escaped if len(escaped.encode()) <= most else _HASH + _digest(part)
+    fits = len(escaped) * _MOST_BYTES_OF_CHAR <= most or len(escaped.encode()) <= most
+    return escaped if fits else _HASH + _digest(part)
 
 
 def shorten(value: str) -> str:
@@ -298,9 +309,14 @@ def is_index(key: str, start: str) -> bool:
     return _INDEX.match(key, len(start)) is not None
 
 
+def place_text(index_key: str, start: str) -> str:
+    """The place in an index key, as text that sorts in the reverse of time."""
+    return index_key[len(start) : len(start) + _PLACE_CHARS]
+
+
 def place_of_index(index_key: str, start: str) -> tuple[int, int]:
     """The order and seq in an index key."""
-    text = index_key[len(start) : len(start) + _PLACE_CHARS]
+    text = place_text(index_key, start)
     return _MAX - int(text[:16], 16) - _SIGN, _MAX - int(text[16:], 16)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -81,7 +81,7 @@ class OverlayKV(KV):
     async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
         found = await self._kv.get(namespace, keys)
         self._forget_old()
-        for key in keys:
+        for key in keys if self._own else ():
             own = self._own.get((namespace, key))
             if own is None or _is_later(found.get(key), own):
                 continue
@@ -99,8 +99,12 @@ class OverlayKV(KV):
         listing = await self._kv.keys(namespace, prefix, cursor=inner, limit=limit)
         self._forget_old()
         end = listing.entries[-1].key if listing.entries else start
+        cursor = msgspec.json.encode((end, listing.cursor)).decode() if listing.cursor else None
+        written = self._own_keys(namespace, prefix, start, end if listing.cursor else None)
+        if not written:
+            return Listing(listing.entries, cursor)
         entries = {entry.key: entry for entry in listing.entries}
-        for key in self._own_keys(namespace, prefix, start, end if listing.cursor else None):
+        for key in written:
             own = self._own[namespace, key]
             if _is_later(entries.get(key), own):
                 continue
@@ -108,10 +112,7 @@ class OverlayKV(KV):
                 entries.pop(key, None)
             else:
                 entries[key] = Entry(key, own.pair.metadata)
-        return Listing(
-            [entries[key] for key in sorted(entries)],
-            msgspec.json.encode((end, listing.cursor)).decode() if listing.cursor else None,
-        )
+        return Listing([entries[key] for key in sorted(entries)], cursor)
 
     async def namespaces(self) -> list[str]:
         return await self._kv.namespaces()
@@ -184,14 +185,16 @@ class OverlayKV(KV):
         keys = self._keys[namespace]
         del keys[bisect_left(keys, key)]
 
-    def _own_keys(self, namespace: str, prefix: str, start: str, end: str | None) -> Iterator[str]:
+    def _own_keys(self, namespace: str, prefix: str, start: str, end: str | None) -> list[str]:
         """One's own keys with a prefix, behind `start` and up to `end`."""
         keys = self._keys.get(namespace, [])
-        for key in keys[bisect_left(keys, max(prefix, start)) :]:
-            if not key.startswith(prefix) or (end is not None and key > end):
-                return
-            if key > start or not start:
-                yield key
+        first = bisect_right(keys, start) if start else bisect_left(keys, prefix)
+        last = first
+        while last < len(keys) and keys[last].startswith(prefix):
+            if end is not None and keys[last] > end:
+                break
+            last += 1
+        return keys[first:last]
 
 
 def _is_later(there: Found | Entry | None, own: _Own) -> bool:

@@ -8,6 +8,7 @@ then are the values read that are asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from mastra_storage import Position, Query, Result, Row
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry
-from mastra_storage_cloudflare.layout import Layout, Place, is_index, place_of_index
+from mastra_storage_cloudflare.layout import Layout, Place, is_index, place_of_index, place_text
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.reader import Reader
 
@@ -171,7 +172,9 @@ class _Index:
             self._ready[count - 1]
         ):
             await self._fill(len(self._ready) + 1)
-        self._ready.sort(key=self._rank, reverse=True)
+        places = [place_text(key, self._start) for key in self._ready]
+        if any(place >= following for place, following in pairwise(places)):
+            self._ready.sort(key=self._rank, reverse=True)
         keys, self._ready = self._ready[:count], self._ready[count:]
         return keys
 

@@ -19,12 +19,11 @@ _KNOWN_SECONDS = 120.0
 _MOST_KNOWN = 20_000
 
 
-class Known(NamedTuple):
-    """What is remembered of a record: until when, its index keys, its stored touch."""
+class _Known(NamedTuple):
+    """What is remembered of a record: until when, and its row without the value."""
 
     until: float
-    index_keys: list[str]
-    touched: int | None
+    row: Row
 
 
 class Reader:
@@ -33,7 +32,7 @@ class Reader:
     def __init__(self, kv: KV, touches: Touches) -> None:
         self._kv = kv
         self._touches = touches
-        self._known: dict[str, Known] = {}  # oldest first
+        self._known: dict[str, _Known] = {}  # oldest first
 
     async def rows(self, layout: Layout, names: Sequence[str]) -> list[Row | None]:
         """The rows under these keys, `None` for those that are not there."""
@@ -52,7 +51,7 @@ class Reader:
             if row.expires_at is not None and row.expires_at <= time.time_ns() // 1000:
                 rows.append(None)
                 continue
-            self.remember(layout, row)
+            self.remember(name, row)
             rows.append(self._touches.apply(row))
         return rows
 
@@ -64,21 +63,22 @@ class Reader:
         A row that stands elsewhere now is passed over. But one whose new index key was never
         stored, since KV left it out of a save that failed, stands where it stood before.
         """
-        moved: dict[str, str] = {}
-        for key, row in found.items():
-            own = layout.index_keys(row) if row is not None else []
-            if key not in own:
-                moved.update((key, other) for other in own if other.startswith(start))
+        there = {key: row for key, row in found.items() if row is not None}
+        elsewhere = {key for key, row in there.items() if not layout.stands_at(row, key, start)}
+        moved = {
+            key: other
+            for key in elsewhere
+            for other in layout.index_keys(there[key])
+            if other.startswith(start)
+        }
         stored = await self._kv.get(layout.table.name, [*moved.values()]) if moved else {}
         rows: dict[Key, Row] = {}
-        for key, row in found.items():
-            if row is None:
-                continue
-            if key in moved and moved[key] not in stored:
+        for key, row in there.items():
+            if key not in elsewhere:
+                rows[row.key] = row
+            elif key in moved and moved[key] not in stored:
                 order, seq = place_of_index(key, start)
                 rows.setdefault(row.key, structs.replace(row, order=order, seq=seq))
-            elif key in layout.index_keys(row):
-                rows[row.key] = row
         return list(rows.values())
 
     def waiting_touch(self, layout: Layout, name: str) -> int | None:
@@ -86,14 +86,13 @@ class Reader:
         key = layout.key_of(name)
         return None if key is None else self._touches.waiting(layout.table, key)
 
-    def remember(self, layout: Layout, row: Row) -> None:
-        """Take note of a record that is there."""
-        name = layout.record_key(row.key)
+    def remember(self, name: str, row: Row) -> None:
+        """Take note of the record under this key, which is there."""
         self._known.pop(name, None)
         left = _KNOWN_SECONDS
         if row.expires_at is not None:
             left = min(left, (row.expires_at - time.time_ns() // 1000) / 1e6)
-        self._known[name] = Known(time.monotonic() + left, layout.index_keys(row), row.touched)
+        self._known[name] = _Known(time.monotonic() + left, structs.replace(row, value=b""))
         while len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
 
@@ -104,10 +103,10 @@ class Reader:
         for name in [name for name in self._known if name.startswith(prefix)]:
             del self._known[name]
 
-    def known(self, name: str) -> Known | None:
-        """A record seen lately; `None` when it was not."""
+    def known(self, name: str) -> Row | None:
+        """A record seen lately, without its value; `None` when it was not."""
         known = self._known.get(name)
-        return known if known is not None and known.until > time.monotonic() else None
+        return known.row if known is not None and known.until > time.monotonic() else None
 
     async def missing(self, layout: Layout, keys: Sequence[Key]) -> list[Key]:
         """Those of the keys whose records are not there; asks only about those not seen lately."""
