@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ _PLANT_OPERATIONS = {"sqlite": 1_200, "cloudflare": 1_200, "convex": 1_200}
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes and servers are ended
     backends = options.backend or [*WEATHERS]
     print(f"seed {options.seed}", flush=True)
     if options.soak:
