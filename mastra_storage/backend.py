@@ -126,6 +126,8 @@ class Query(Struct, frozen=True, kw_only=True):
     - `after`: only rows behind this position, in the direction of the query.
     - `offset`, `limit`: skip so many, give at most so many (`None`: all).
     - `count`: also say how many rows match, whatever `after`, `offset` and `limit` are.
+    - `bare`: only `key` and `value` of the rows are wanted, and no cursor behind `limit` rows. A
+      backend may give anything for the rest, when that costs it less.
     """
 
     table: Table
@@ -139,6 +141,7 @@ class Query(Struct, frozen=True, kw_only=True):
     offset: int = 0
     limit: int | None = None
     count: bool = False
+    bare: bool = False
 
     def position(self, row: Row, hint: str = "") -> Position:
         """The place of `row` in this query's order."""

@@ -8,7 +8,8 @@ define their own. `Table.row` turns a checked record into the `Row` that backend
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -143,8 +144,16 @@ class Table(Struct, frozen=True, kw_only=True):
             ) from exc
         return record
 
+    def records_of(self, rows: Sequence[Row]) -> list[Any]:
+        """The records of several rows."""
+        if not self.recent:
+            decode = _decoder(self.record)
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # the row will be named below
+                return [decode(row.value) for row in rows]
+        return [self.record_of(row) for row in rows]
 
-class Row(Struct, frozen=True):
+
+class Row(Struct, frozen=True, gc=False):
     """What a backend keeps: a value it never looks into, and what it needs to find it.
 
     - `value`: the record as JSON, in UTF-8 bytes.

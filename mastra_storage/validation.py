@@ -33,8 +33,8 @@ def check_record(record: R) -> R:
     The caller's record is not changed.
     """
     changed: dict[str, Any] = {}
-    for name, check, passing in _checks(type(record)):
-        value = getattr(record, name)
+    values = msgspec.structs.astuple(record)
+    for value, (name, check, passing) in zip(values, _checks(type(record)), strict=True):
         if type(value) in passing:
             continue
         checked = check(value, name)

@@ -14,8 +14,10 @@ indexed field. What the engine keeps beside them has names with a leading unders
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from mastra_storage.backend import Position, Query
@@ -28,6 +30,9 @@ _LATER = (
     "_touched = max(coalesce(_touched, excluded._touched), coalesce(excluded._touched, _touched))"
 )
 _NEVER = -(2**63)
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+# SQLite's limit used to be 999.
+_MOST_PARAMETERS = 900
 _ALIVE = "(_expires IS NULL OR _expires > ?)"
 RECENT = "_recent INTEGER GENERATED ALWAYS AS (max(_updated, coalesce(_touched, _updated)))"
 
@@ -46,28 +51,52 @@ class Layout:
         self._fields = _fields_at([(name, named.index(name)) for name in table.fields])
         this = " AND ".join(f"{part} = ?" for part in self.key)
         columns = ", ".join([*map(quoted, named), _BOOKKEEPING])
-        values = ", ".join("?" * (len(named) + 7))
+        # Bound as bytes: what was encoded as JSON need not become text and bytes again.
+        marks = ["?"] * len(named) + ["CAST(? AS TEXT)"] + ["?"] * 6
+        values = f"({', '.join(marks)})"
+        self._many = max(1, _MOST_PARAMETERS // len(marks))
         replaced = [*map(quoted, self.fields), *_REPLACED]
         assign = ", ".join(f"{name} = excluded.{name}" for name in replaced)
-        insert = f"INSERT INTO {self.name} ({columns}) VALUES ({values})"
+        self._insert = f"INSERT INTO {self.name} ({columns}) VALUES"
+        self._values = values
         seq = "CASE WHEN _order = excluded._order THEN _seq ELSE excluded._seq END"
-        upsert = f"{insert} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {assign}, {_LATER}"
-        self._put = f"{upsert}, _seq = {seq}"
-        self._put_elsewhere = f"{upsert}, _seq = excluded._seq"
+        update = f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {assign}, {_LATER}, _seq ="
+        self._update = {True: f"{update} {seq}", False: f"{update} excluded._seq"}
         self.version = f"SELECT _version FROM {self.name} WHERE {this}"
         self.purge = f"DELETE FROM {self.name} WHERE _expires <= ?"
         self.delete = f"DELETE FROM {self.name} WHERE {this}"
+        self.touched = f"SELECT _touched FROM {self.name} WHERE {this}"
         self.touch = (
             f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, {_NEVER})) WHERE {this}"
         )
+        # A row that is there anew was not touched yet.
+        self.touch_later = f"UPDATE {self.name} SET _touched = ? WHERE {this} AND _touched < ?"
         # Read as bytes: what is decoded from JSON need not become text first.
         read = columns.replace("_value", "CAST(_value AS BLOB)", 1)
         self.select = f"SELECT {read} FROM {self.name}"
+        bare = ", ".join([*self.key, "CAST(_value AS BLOB)"])
+        self._select_bare = f"SELECT {bare} FROM {self.name}"
         self.get = f"{self.select} WHERE {this} AND {_ALIVE}"
 
-    def put(self, keep_place: bool) -> str:
-        """Store a row, whether or not one is there."""
-        return self._put if keep_place else self._put_elsewhere
+    def puts(
+        self, rows: Sequence[Row], keep_place: bool
+    ) -> Iterable[tuple[str, Iterable[Sequence[Any]]]]:
+        """Statements that store rows, whether or not they are there, and their parameters.
+
+        As many rows as one statement can take: executing one costs as much as storing a row.
+        """
+        update = self._update[keep_place]
+        parameters = list(map(self._parameters, rows))
+        many = len(rows) - len(rows) % self._many
+        if many:
+            yield (
+                f"{self._insert} {', '.join([self._values] * self._many)} {update}",
+                [
+                    [*chain.from_iterable(parameters[start : start + self._many])]
+                    for start in range(0, many, self._many)
+                ],
+            )
+        yield f"{self._insert} {self._values} {update}", parameters[many:]
 
     def delete_prefix(self, prefix: Key) -> str:
         where = " AND ".join(f"{part} = ?" for part in self.key[: len(prefix)])
@@ -100,12 +129,12 @@ class Layout:
                 yield f"{create}{time}_{field} ON {on}{where}"
         yield f"{create}_expires ON {name} (_expires) WHERE _expires IS NOT NULL"
 
-    def parameters(self, row: Row) -> tuple[Any, ...]:
-        """A row as the parameters of `put`."""
+    def _parameters(self, row: Row) -> tuple[Any, ...]:
+        fields = row.fields
         return (
             *row.key,
-            *[row.fields.get(name) or None for name in self.fields],
-            row.value.decode(),
+            *[fields.get(name) or None for name in self.fields],
+            row.value,
             row.order,
             row.seq,
             row.updated,
@@ -136,8 +165,13 @@ class Layout:
             for row in found
         ]
 
+    def bare_rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
+        """Rows from what `page` finds for a bare query."""
+        table = self.table
+        return [Row(table, row[:-1], row[-1], 0, 0, _NO_FIELDS, 0) for row in found]
+
     def page(self, query: Query, now: int) -> tuple[str, list[Any]]:
-        """The rows of a query, and one more to tell whether there is more."""
+        """The rows of a query, and unless it is bare one more to tell whether there is more."""
         conditions, parameters = self._conditions(query)
         conditions.append(_ALIVE)
         parameters.append(now)
@@ -148,8 +182,9 @@ class Layout:
             parameters += _place(query, query.after)
         direction = " DESC" if query.descending else ""
         ordering = ", ".join(f"{name}{direction}" for name in order)
-        limit = -1 if query.limit is None else query.limit + 1
-        sql = f"{self.select} WHERE {' AND '.join(conditions)} ORDER BY {ordering} LIMIT ? OFFSET ?"
+        limit = -1 if query.limit is None else query.limit + (not query.bare)
+        select = self._select_bare if query.bare else self.select
+        sql = f"{select} WHERE {' AND '.join(conditions)} ORDER BY {ordering} LIMIT ? OFFSET ?"
         return sql, [*parameters, limit, query.offset]
 
     def count(self, query: Query, now: int) -> tuple[str, list[Any]]:

@@ -17,7 +17,8 @@ from typing import Any, Self, TypeVar
 from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
 from mastra_storage.backends._sqlite_layout import exists, fits, layout_of, tables_with_rows
 from mastra_storage.backends._sqlite_session import Session
-from mastra_storage.backends._sqlite_writer import Fit, Writer, table_of
+from mastra_storage.backends._sqlite_transaction import Fit, tables_of
+from mastra_storage.backends._sqlite_writer import Writer
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.plugins import url_options
 from mastra_storage.records import now, to_microseconds
@@ -110,7 +111,7 @@ class SqliteBackend(Backend):
         return await self._read(lambda connection: _query(connection, query))
 
     async def write(self, ops: Sequence[Op]) -> None:
-        for table in {id(table): table for table in map(table_of, ops)}.values():
+        for table in tables_of(ops):
             await self._prepare(table)
         await self._writer().submit(ops)
 
@@ -243,6 +244,8 @@ def _query(connection: sqlite3.Connection, query: Query) -> Result:
         if exists(connection, layout):
             raise
         return Result(rows=[], total=0 if query.count else None)
+    if query.bare:
+        return Result(rows=layout.bare_rows(found), total=total)
     more = query.limit is not None and len(found) > query.limit
     rows = layout.rows(found[: query.limit] if more else found)
     cursor = query.position(rows[-1]) if more and rows else None

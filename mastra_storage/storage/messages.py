@@ -88,10 +88,10 @@ class Messages(Engine):
             query = structs.replace(query, limit=count_argument(last, "last"), descending=True)
         windows = [_checked_include(item, thread_id) for item in list_argument(include, "include")]
         if resource_id is None and not windows:
-            rows = await self._all(query)
+            rows = await self._all(structs.replace(query, bare=True))
             if query.descending:
                 rows.reverse()
-            return [MESSAGES.record_of(row) for row in rows]
+            return MESSAGES.records_of(rows)
         rows, found, allowed = await together(
             self._all(query),
             self._windows(windows, query),
