@@ -8,13 +8,16 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from torture import report
 from torture.campaign import Campaign, Outcome, run
 from torture.places import promised
 from torture.plants import PLANTS, breaks
-from torture.soak import SECTION, Soak, soak, told
+from torture.soak import SECTION, run_soak, told
 from torture.weather import WEATHERS
 
 # Callers of each store: the longer a call takes, the more at once.
@@ -107,12 +110,12 @@ def planted(name: str, backends: list[str], options: argparse.Namespace) -> dict
 
 
 def soaks(backends: list[str], options: argparse.Namespace) -> int:
-    """A soak of each backend, one after the other."""
-    done: list[Soak] = []
-    for backend in backends:
-        with tempfile.TemporaryDirectory(prefix="torture-") as directory:
-            done.append(asyncio.run(soak(backend, options.soak, options.seed, Path(directory))))
-        print(told(done[-1]), flush=True)
+    """A soak of each backend, all at once, each in a process of its own."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        soaked = partial(run_soak, seconds=options.soak, seed=options.seed)
+        done = list(pool.map(soaked, backends))
+    for each in done:
+        print(told(each), flush=True)
     if options.write:
         report.write(SECTION, report.soaks(done))
     return int(any(each.leaks for each in done))

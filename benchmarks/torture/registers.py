@@ -14,6 +14,7 @@ from torture.journal import Entry
 from torture.verdict import Verdict
 
 _CHANGED_TWICE = "a change was lost that two stores made of one record at once"
+_PASSED_OVER = "a message was missed by a read while another store saved it anew"
 _HALF_SEEN = "what a call that failed had stored was seen by one read and not by a later one"
 
 Found = dict[Register, str | None]
@@ -89,6 +90,9 @@ class Registers:
         if shared and might and not self._capabilities.compare_and_set:
             self._anomaly(_CHANGED_TWICE, sight.register, newest)
             return
+        if might and not self._capabilities.strong_reads and self._saved_anew(sight, writes):
+            self._anomaly(_PASSED_OVER, sight.register, newest)
+            return
         unsure = least > must and not writes[least].acknowledged
         if unsure and not self._capabilities.atomic and any(n >= must for n in might):
             self._anomaly(_HALF_SEEN, sight.register, newest)
@@ -102,6 +106,21 @@ class Registers:
             kind,
             f"{'/'.join(sight.register)} is {sight.value} in {token(sight.entry)}; "
             f"written: {told}; seen up to {least}, acknowledged up to {must}",
+        )
+
+    def _saved_anew(self, sight: Sight, writes: Sequence[Write]) -> bool:
+        """Whether another store put a message that is not seen, lately or without an end.
+
+        It may have moved from one index key to another: not all that a read sees is of one age.
+        """
+        ended = sight.entry.ended or math.inf
+        return (
+            sight.value is None
+            and sight.entry.lane < 0
+            and any(
+                write.how == "put" and write.begun < ended < write.ended + self._window
+                for write in writes
+            )
         )
 
     def _anomaly(self, kind: str, register: Register, write: int) -> None:

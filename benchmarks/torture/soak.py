@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from torture.weather import WEATHERS, Weather
 _LANES = 12
 _CALLS = 4_000
 _ROUNDS = 12
-# After each round calls rest until idle connections are closed; then it is counted.
-_IDLE_SECONDS = 6
+# After each round calls rest until idle connections are closed, or for so long; then it is counted.
+_IDLE_SECONDS = 35
 # What memory may be above what it was after the first quarter: fragments, caches that fill.
 _MORE_MEMORY = 1.1
 _MORE_MIB = 8
@@ -78,19 +79,26 @@ def told(done: Soak) -> str:
     )
 
 
-async def soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak:
+def run_soak(backend: str, seconds: float, seed: int) -> Soak:
+    """A soak of one backend: what a process is for."""
+    with tempfile.TemporaryDirectory(prefix="torture-") as directory:
+        return asyncio.run(_soak(backend, seconds, seed, Path(directory)))
+
+
+async def _soak(backend: str, seconds: float, seed: int, directory: Path) -> Soak:
     """Use one backend for so long, in bad weather, all in this process."""
     weather = await WEATHERS[backend].start(directory, seed)
     samples: list[Sample] = []
+    started = time.monotonic()
     lanes = [_Lane(seed, lane) for lane in range(_LANES)]
     try:
         async with Storage(weather.place.backend()) as storage:
             for number in range(SHARED_THREADS):
                 await storage.save_thread(Thread(id=shared_thread(number), resource_id="shared"))
-            for _ in range(_ROUNDS):
-                until = time.monotonic() + max(seconds / _ROUNDS - _IDLE_SECONDS, 1)
-                await _round(storage, weather, lanes, until)
-                await asyncio.sleep(_IDLE_SECONDS)
+            for number in range(1, _ROUNDS + 1):
+                until = started + number * seconds / _ROUNDS - _IDLE_SECONDS
+                await _round(storage, weather, lanes, max(until, time.monotonic() + 1))
+                await _rest()
                 samples.append(_sample())
                 print(f"  {backend}: {_shown(samples[-1])}", flush=True)
     finally:
@@ -115,6 +123,13 @@ async def _round(storage: Storage, weather: Weather, lanes: Sequence[_Lane], unt
             for lane in lanes:
                 group.create_task(lane.run(storage, until))
         over.set()
+
+
+async def _rest() -> None:
+    """Until no other task is left, or for so long."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=_IDLE_SECONDS)
 
 
 class _Lane:
