@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiolimiter import AsyncLimiter
 
@@ -12,8 +14,7 @@ from mastra_storage import RateLimitedError
 SECONDS = 300
 REQUESTS = 1_200
 
-# Below this many requests left, the rest is spread over the time until there are more. It is
-# more than can be under way at once, each of which takes one that no answer has counted yet.
+# Below this many requests left, the rest is spread over the time until there are more.
 _SPARE = 100
 
 _HEADER = re.compile(r"r=(\d+);\s*t=(\d+)")
@@ -30,14 +31,24 @@ class RateBudget:
     def __init__(self, requests: int = REQUESTS) -> None:
         """`requests`: how many the API takes in five minutes."""
         self._limiter = AsyncLimiter(max(1, requests // 2 - 1), SECONDS)
-        self._told = False
-        self._pace = 0.0
+        self._left: int | None = None  # less those that no answer has counted yet
+        self._more_at = 0.0  # when there are more
+        self._under_way = 0
         self._next = 0.0
 
-    async def acquire(self, until: float) -> None:
-        """Wait until a request may be sent; `RateLimitedError` when that is after `until`."""
+    @asynccontextmanager
+    async def request(self, until: float) -> AsyncIterator[None]:
+        """Around a request: waits until it may be sent; `RateLimitedError` if after `until`."""
+        await self._acquire(until)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    async def _acquire(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        if not self._told:
+        if self._left is None:
             try:
                 async with asyncio.timeout_at(until):
                     await self._limiter.acquire()
@@ -47,20 +58,28 @@ class RateBudget:
         at = max(self._next, now)
         if at > until:
             raise _used_up(at - now)
-        if self._pace or at > now:
-            self._next = at + self._pace
+        if self._left is not None:
+            self._left -= 1
+            self._next = at + self._pace(at)
+        if at > now:
             await asyncio.sleep(at - now)
+
+    def _pace(self, at: float) -> float:
+        """The seconds from a request at this time to the next."""
+        if self._left is None or self._left >= _SPARE:
+            return 0.0
+        return max(0.0, self._more_at - at) / (max(self._left, 0) + 1)
 
     def update(self, header: str | None) -> None:
         """Take note of what a `Ratelimit` header says is left."""
         found = _HEADER.search(header or "")
         if found is None:
             return
-        self._told = True
-        left, seconds = int(found[1]), int(found[2])
-        self._pace = seconds / (left + 1) if left < _SPARE else 0.0
-        if self._pace:
-            self._next = max(self._next, asyncio.get_running_loop().time() + self._pace)
+        self._left = int(found[1]) - self._under_way
+        now = asyncio.get_running_loop().time()
+        self._more_at = now + int(found[2])
+        if pace := self._pace(now):
+            self._next = max(self._next, now + pace)
 
     def pause(self, seconds: float | None) -> None:
         """Send nothing for a while, as a refused request was told."""

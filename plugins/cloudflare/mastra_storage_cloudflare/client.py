@@ -120,19 +120,19 @@ class Client:
 
     async def _send(self, method: str, url: yarl.URL, body: bytes | None, until: float) -> bytes:
         """One request; `until` is when it is given up."""
-        await self._budget.acquire(until)
-        if self._session is None:
-            raise UnavailableError("the store is closed", retryable=False)
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
-            async with self._session.request(
-                method,
-                url,
-                data=None if body is None else io.BytesIO(body),
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                content = await response.read()
+            async with self._budget.request(until):
+                if self._session is None:
+                    raise UnavailableError("the store is closed", retryable=False)
+                async with self._session.request(
+                    method,
+                    url,
+                    data=None if body is None else io.BytesIO(body),
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response:
+                    content = await response.read()
         except aiohttp.ClientResponseError as exc:
             # It holds the headers of the request, the token among them.
             problem = f"what answered in Cloudflare's place is not HTTP ({exc.message})"

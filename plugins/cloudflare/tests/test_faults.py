@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -395,15 +396,41 @@ class TestBudget:
         budget = RateBudget()
         budget.update('"default";r=0;t=200')
         with pytest.raises(RateLimitedError) as caught:
-            await budget.acquire(asyncio.get_running_loop().time() + 30)
+            async with budget.request(asyncio.get_running_loop().time() + 30):
+                pass
         assert caught.value.retry_after == pytest.approx(200, abs=1)
+
+    async def test_what_is_under_way_is_left_no_more(self) -> None:
+        until = asyncio.get_running_loop().time() + 5
+        budget = RateBudget()
+        async with AsyncExitStack() as under_way:
+            for _ in range(60):
+                await under_way.enter_async_context(budget.request(until))
+            budget.update('"default";r=150;t=1000')
+            with pytest.raises(RateLimitedError):  # 90 for the 1,000 seconds
+                async with budget.request(until):
+                    pass
+
+    async def test_many_at_once_do_not_go_past_what_was_left(self) -> None:
+        loop = asyncio.get_running_loop()
+        budget = RateBudget()
+        budget.update('"default";r=104;t=1000')
+        for _ in range(5):  # until 99 are left
+            async with budget.request(loop.time() + 5):
+                pass
+        with pytest.raises(RateLimitedError) as caught:
+            async with budget.request(loop.time() + 5):
+                pass
+        assert caught.value.retry_after == pytest.approx(1000 / 100, rel=0.1)
 
     async def test_without_the_header_requests_are_counted(self) -> None:
         budget = RateBudget(requests=100)
         for _ in range(49):
-            await budget.acquire(asyncio.get_running_loop().time() + 0.1)
+            async with budget.request(asyncio.get_running_loop().time() + 0.1):
+                pass
         with pytest.raises(RateLimitedError, match="used up"):
-            await budget.acquire(asyncio.get_running_loop().time() + 0.1)
+            async with budget.request(asyncio.get_running_loop().time() + 0.1):
+                pass
 
 
 async def test_idle_connections_are_opened_anew(kv: KVServer) -> None:
