@@ -2,7 +2,8 @@
 
 `TypeScript` sends what `@mastra/cloudflare` sends: before every operation it looks up the
 namespace. `OfficialSDK` is the `cloudflare` package, its calls in `asyncio.gather`. Both find
-values of about 1 KB, and an order list of 1,000 messages, under keys made for them.
+values of about 1 KB, and an order list of 1,000 messages, under keys made for them. `Bare` sends
+once more what this library itself sent.
 """
 
 from __future__ import annotations
@@ -124,6 +125,44 @@ class TypeScript(Replay):
             form.add_field("value", self._order if operation == "put order" else self._value)
             async with self._session.put(url, data=form) as answer:
                 await answer.read()
+
+
+class Bare:
+    """The requests of a call once more, by aiohttp alone: nothing is done with the answers.
+
+    Those of one route and namespace go out at once. What it takes without any delay is what
+    the server, HTTP and the machine take of the time of a call.
+    """
+
+    def __init__(self, server: KVServer) -> None:
+        self._server = server
+        self._origin = str(yarl.URL(server.url).origin())
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0),
+            headers={"Authorization": f"Bearer {self._server.token}"},
+            raise_for_status=True,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def run(self, log: Sequence[dict[str, Any]]) -> None:
+        """`log`: the entries of the server, with bodies."""
+        waves: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for entry in log:
+            waves.setdefault((entry["route"], entry["namespace"]), []).append(entry)
+        for wave in waves.values():
+            await asyncio.gather(*[self._send(entry) for entry in wave])
+
+    async def _send(self, entry: dict[str, Any]) -> None:
+        method, _, _ = entry["route"].partition(" ")
+        url = yarl.URL(self._origin + entry["target"], encoded=True)
+        body = entry["body"].encode() or None
+        headers = {"Content-Type": "application/json"} if body else None
+        async with self._session.request(method, url, data=body, headers=headers) as answer:
+            await answer.read()
 
 
 class OfficialSDK(Replay):

@@ -9,59 +9,30 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from _conversations import message_of, messages_of
 from _kv_methods import Method, Sizes, fill, methods_of, thread_of
-from _measure import (
-    TARGET_HEAD,
-    Call,
-    Samples,
-    duration,
-    in_turns,
-    machine,
-    options,
-    progress,
-    publish,
-    short,
-    table,
-    target,
+from _kv_report import (
+    BARE,
+    BUDGET,
+    DELAYS,
+    OURS,
+    PERIOD,
+    PLOT,
+    SDK,
+    TYPESCRIPT,
+    Found,
+    plot,
+    report,
 )
-from _plots import dots
-from _replays import OfficialSDK, TypeScript
+from _measure import Call, Options, Samples, in_turns, options, progress, publish
+from _replays import Bare, OfficialSDK, TypeScript
 from _servers import kv_server, kv_store
 
 if TYPE_CHECKING:
     from kv_server import KVServer
-
-DELAYS = (0, 30, 100)
-OVER_LIMIT = 0.6
-PLOT = "benchmarks-cloudflare.svg"
-BUDGET, PERIOD = 1_200, 300
-OURS, TYPESCRIPT, SDK = "mastra-storage", "TypeScript", "official SDK"
-
-
-@dataclass
-class Found:
-    """What was measured of a method."""
-
-    method: Method
-    requests: int = 0
-    bill: dict[str, int] = field(default_factory=dict)
-    times: dict[int, dict[str, Samples]] = field(default_factory=dict)
-
-    def over(self, delay: int) -> float:
-        """By how many round trips it is over the floor."""
-        return self.times[delay][OURS].median / (delay / 1e3) - self.method.floor
-
-    def rival(self, side: str, delay: int) -> float | None:
-        """How many times as long another takes."""
-        other = self.times[delay].get(side)
-        if other is None or not other.seconds:
-            return None
-        return other.median / self.times[delay][OURS].median
 
 
 class Bench:
@@ -83,12 +54,15 @@ class Bench:
         await self.typescript.open()
         self.sdk = OfficialSDK(self.server, self.typescript.namespace)
         await self.sdk.open()
+        self.bare = Bare(self.server)
+        await self.bare.open()
 
     async def close(self) -> None:
         for store in (self.ours, self.writer):
             await store.__aexit__(None, None, None)
         await self.typescript.close()
         await self.sdk.close()
+        await self.bare.close()
 
     async def ready(self, method: Method) -> Callable[[], Awaitable[object]]:
         """A call of the method, with what it needs in place."""
@@ -108,18 +82,10 @@ class Bench:
         call = await self.ready(method)
         await self.server.control(reset=True, recordBodies=True)
         await call()
-        entries = [
-            entry
-            for entry in await self.server.log()
-            if not (entry["route"] == "PUT bulk" and ".touched:" in (entry.get("body") or ""))
-        ]
-        bill: dict[str, int] = {}
-        for entry in entries:
-            for kind, number in (entry.get("bill") or {}).items():
-                bill[kind] = bill.get(kind, 0) + number
-        return Found(method, len(entries), bill)
+        return Found(method, [entry for entry in await self.server.log() if not _touches(entry)])
 
-    async def time(self, method: Method, delay: int, rounds: int) -> dict[str, Samples]:
+    async def time(self, one: Found, delay: int, rounds: int) -> dict[str, Samples]:
+        method = one.method
         calls: list[Callable[[], Awaitable[object]]] = []
 
         async def prepare() -> None:
@@ -135,10 +101,18 @@ class Bench:
             sides[TYPESCRIPT] = partial(self.typescript.run, method.typescript)
         if method.sdk:
             sides[SDK] = partial(self.sdk.run, method.sdk)
+        if not delay:
+            sides[BARE] = partial(self.bare.run, one.log)
         found = await in_turns(sides, rounds=rounds, before={OURS: prepare}, budget=5.0)
-        if found[OURS].failure:
-            raise RuntimeError(f"{method.name} {found[OURS].failure}")
+        for side in (OURS, BARE):
+            if side in found and found[side].failure:
+                raise RuntimeError(f"{method.name}, {side}: {found[side].failure}")
         return found
+
+
+def _touches(entry: dict[str, Any]) -> bool:
+    """Whether a request only moves `updated_at` of threads."""
+    return entry["route"] == "PUT bulk" and ".touched:" in (entry.get("body") or "")
 
 
 async def ingested(server: KVServer, agents: int, seconds: float) -> tuple[int, int, int]:
@@ -171,18 +145,21 @@ async def ingested(server: KVServer, agents: int, seconds: float) -> tuple[int, 
     return saved, len(log), sum(entry["status"] == 429 for entry in log)
 
 
-async def measured(quick: bool) -> tuple[list[Found], tuple[int, int, int], float]:
+async def measured(chosen: Options) -> tuple[list[Found], tuple[int, int, int], float]:
+    quick = chosen.quick
     sizes = Sizes(100, 1_000, 30, 1) if quick else Sizes(1_000, 50_000, 300, 1)
-    seconds = 5.0 if quick else 30.0
+    seconds = 5.0 if quick or chosen.only else 30.0
     with kv_server() as server:
         bench = Bench(server, sizes)
         await bench.open()
         progress("counting requests")
-        found = [await bench.count(method) for method in methods_of(sizes)]
+        found = [
+            await bench.count(method) for method in methods_of(sizes) if chosen.takes(method.name)
+        ]
         for delay in DELAYS:
             progress(f"{delay} ms added")
             for one in found:
-                one.times[delay] = await bench.time(one.method, delay, 2 if quick else 5)
+                one.times[delay] = await bench.time(one, delay, 2 if quick else 5)
         await server.control(delayMs=0)
         await bench.close()
         progress("ingest")
@@ -190,133 +167,9 @@ async def measured(quick: bool) -> tuple[list[Found], tuple[int, int, int], floa
     return found, ingest, seconds
 
 
-def report(found: list[Found], ingest: tuple[int, int, int], seconds: float) -> str:
-    slow = DELAYS[-1]
-    rows = [
-        [
-            one.method.name,
-            str(one.requests),
-            f"{TypeScript.requests_each * operations(one.method):,}"
-            if one.method.typescript
-            else "",
-            ", ".join(f"{number:,} {kind}" for kind, number in one.bill.items()),
-        ]
-        for one in found
-    ]
-    times = [
-        [
-            one.method.name,
-            str(one.method.floor),
-            *[duration(one.times[delay][OURS].median) for delay in DELAYS],
-            *[f"{one.over(delay):+.2f}" for delay in DELAYS[1:]],
-            *[
-                "" if (rival := one.rival(side, slow)) is None else short(rival)
-                for side in (TYPESCRIPT, SDK)
-            ],
-        ]
-        for one in found
-    ]
-    saved, requests, refused = ingest
-    pace = saved / max(requests, 1)
-    return f"""
-## Cloudflare KV
-
-On the Workers KV server of this repository's tests, with 0, 30 and 100 ms added to every request.
-The store knows its namespaces and has seen none of what it reads. {
-        machine(("aiohttp", "cloudflare"))
-    }
-
-What a call asks for and what it is billed; beside it the requests of the TypeScript store
-(`@mastra/cloudflare`, its newest layout where they differ), which looks up the namespace each time.
-The API allows {
-        BUDGET:,} in five minutes. What moves a thread's `updated_at` is shared by all calls of
-a second and not counted.
-
-{table(["", "requests", "TypeScript", "billed operations"], rows)}
-
-The floor is the number of round trips that depend on each other. Over it: how many more it took.
-TypeScript: its sequence of requests, replayed from Python; the official SDK: `cloudflare`, with
-`asyncio.gather`. Both say how many times as long they take at {
-        slow
-    } ms. (Of their longer sequences a
-part was sent and the time scaled. The API's limit of requests, which they would meet, was off.)
-
-{
-        table(
-            [
-                "",
-                "floor",
-                *[f"{delay} ms" for delay in DELAYS],
-                *[f"over, {d} ms" for d in DELAYS[1:]],
-                "TypeScript",
-                "SDK",
-            ],
-            times,
-        )
-    }
-
-![The time of each method at {slow} ms]({PLOT})
-
-The mark is the floor.
-
-Ingest at the API's pace: {saved:,} messages acknowledged in {seconds:.0f} seconds with {requests}
-requests ({pace:,.0f} a request, {refused} refused), each of them by a task that waited for it. One
-request takes 5,000 messages at most, which makes {5_000 * BUDGET:,} in five minutes; one
-message at a time, {BUDGET:,}. The TypeScript store takes 8 requests for one: {BUDGET // 8}.
-
-What is promised, and what is not kept at {slow} ms:
-
-{table(TARGET_HEAD, targets(found))}
-"""
-
-
-def operations(method: Method) -> int:
-    return sum(step.number for step in method.typescript)
-
-
-def targets(found: list[Found]) -> list[list[str]]:
-    slow = DELAYS[-1]
-    worst = max(found, key=lambda one: one.over(slow))
-    rows = [target(f"over the floor at most: {worst.method.name}", worst.over(slow), OVER_LIMIT)]
-    rows += [
-        target(f"over the floor: {one.method.name}", one.over(slow), OVER_LIMIT)
-        for one in found
-        if one.over(slow) > OVER_LIMIT and one is not worst
-    ]
-    for delay in DELAYS:
-        rivals = [(one.rival(TYPESCRIPT, delay) or 9e9, one) for one in found]
-        least, one = min(rivals, key=lambda rival: rival[0])
-        name = f"times as fast as TypeScript at {delay} ms, least: {one.method.name}"
-        rows.append(target(name, least, 1.0, at_least=True))
-    shares = [
-        (one.requests / (2 * operations(one.method)), one) for one in found if one.method.typescript
-    ]
-    share, one = max(shares, key=lambda pair: pair[0])
-    rows.append(target(f"share of its requests, most: {one.method.name}", share, 0.5))
-    for one in found:
-        rival = one.rival(TYPESCRIPT, slow)
-        if rival is not None and one.method.wins > 1:
-            name = f"times as fast as TypeScript: {one.method.name}"
-            rows.append(target(name, rival, one.method.wins, at_least=True))
-    return rows
-
-
-def plot(found: list[Found]) -> str:
-    """The times of all sides; the marks are the floors."""
-    slow = DELAYS[-1]
-    rows = {
-        one.method.name: {
-            name: side.median for name, side in one.times[slow].items() if side.seconds
-        }
-        for one in found
-    }
-    marks = {one.method.name: one.method.floor * slow / 1e3 for one in found}
-    return dots(f"Seconds at {slow} ms", rows, label=duration, marks=marks)
-
-
 def main() -> int:
-    chosen = options(__doc__)
-    found, ingest, seconds = asyncio.run(measured(chosen.quick))
+    chosen = options(__doc__, parts=True)
+    found, ingest, seconds = asyncio.run(measured(chosen))
     text = report(found, ingest, seconds)
     publish("cloudflare", text, chosen, plots={PLOT: plot(found)})
     return 0
