@@ -126,8 +126,8 @@ async def grown(sides: Sequence[Side], sizes: Sequence[int], rounds: int) -> Res
 
 
 async def measured(quick: bool) -> tuple[Results, Results]:
-    size, rounds = (100, 3) if quick else (1_000, 15)
-    sizes = [100, 1_000] if quick else [1_000, 10_000, 100_000, 1_000_000]
+    size, rounds = 1_000, 5 if quick else 15
+    sizes = [1_000, 10_000] if quick else [1_000, 10_000, 100_000, 1_000_000]
     with tempfile.TemporaryDirectory() as directory:
         sides: list[Side] = [Plain(), Ours(), *[peer() for peer in PEERS]]
         for side in sides:
@@ -165,8 +165,7 @@ def targets(found: Results, long: Results) -> list[list[str]]:
     return rows
 
 
-def report(found: Results, long: Results, quick: bool) -> str:
-    size = "100" if quick else "1,000"
+def report(found: Results, long: Results) -> str:
     plain = {column: samples[Plain.name] for column, samples in found.items()}
     rows = [
         [name, *[found[column][name].ratio(plain[column]) for column in COLUMNS]]
@@ -184,8 +183,8 @@ def report(found: Results, long: Results, quick: bool) -> str:
     return f"""
 ## SQLite
 
-{size} messages of about 1 KB in one thread: written one by one, as one batch, all at once by as
-many tasks; the last 20 and all of them read; and the 20 newest of {size} threads of one resource.
+1,000 messages of about 1 KB in one thread: written one by one, as one batch, all at once by as
+many tasks; the last 20 and all of them read; and the 20 newest of 1,000 threads of one resource.
 Every side is in WAL mode with `synchronous=FULL`: what was acknowledged is on disk. langgraph keeps
 the growing list in its state, agno a message a run (and runs it has read in memory); their one
 batch is one blob. DiskStore has no order: it is asked for keys that are known.
@@ -223,7 +222,7 @@ def main() -> int:
     chosen = options(__doc__)
     check_default()
     found, long = asyncio.run(measured(chosen.quick))
-    text = report(found, long, chosen.quick)
+    text = report(found, long)
     publish("sqlite", text, chosen, plots={PLOT: plot(found)})
     return 0
 

@@ -111,9 +111,18 @@ class Writer:
             self._loop = loop
             # A loop that was closed meanwhile has nobody left to tell.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, results)
-                if None in outcomes:
-                    loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._resolve, results)
+
+    def _resolve(self, results: Sequence[tuple[asyncio.Future[None], Outcome]]) -> None:
+        for done, outcome in results:
+            if done.done():
+                continue  # its caller was cancelled
+            if outcome is None:
+                done.set_result(None)
+            else:
+                done.set_exception(outcome)
+        if any(outcome is None for _, outcome in results):
+            self._wake()
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         try:
@@ -210,13 +219,3 @@ def _copied(error: Exception) -> Exception:
     copied = copy(error)
     copied.__cause__ = error.__cause__
     return copied
-
-
-def _resolve(results: Sequence[tuple[asyncio.Future[None], Outcome]]) -> None:
-    for done, outcome in results:
-        if done.done():
-            continue  # its caller was cancelled
-        if outcome is None:
-            done.set_result(None)
-        else:
-            done.set_exception(outcome)
