@@ -34,17 +34,17 @@ async def test_the_embedded_default_keeps_what_it_acknowledged(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("plant", "kind"),
+    ("plant", "kind", "operations"),
     [
-        ("lost-place", "reordered"),
-        ("lost-touch", "lost"),
-        ("old-news", "lost"),
-        ("silence", "not shown"),
+        ("lost-place", "reordered", 240),
+        ("lost-touch", "lost", 5_000),  # more than a second of them: a touch may be late
+        ("old-news", "lost", 240),
+        ("silence", "not shown", 240),
     ],
 )
 async def test_a_planted_defect_is_found(
-    tmp_path: Path, plant: str, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: str, kind: str, operations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torture.campaign.SHOWN_SECONDS", 1.0)
-    found = await outcome(tmp_path, plant=plant, life=0.0, calm=True)
+    found = await outcome(tmp_path, plant=plant, life=0.0, calm=True, operations=operations)
     assert found.verdict.by_kind[kind] > 0

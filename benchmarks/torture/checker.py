@@ -8,7 +8,7 @@ once it was seen it stays. What a watch shows are reads, one after the other.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,6 +28,9 @@ _SAVED_WHILE_DELETED = "messages stayed that one store saved while another delet
 
 Read = tuple[Call, Entry]
 
+# The nanoseconds that `updated_at` may be late.
+_TOUCH_DELAY = 10**9
+
 
 class Checker:
     """Looks at operations in the order in which they began, and at what was there at the end."""
@@ -42,6 +45,7 @@ class Checker:
         late = 0 if capabilities.strong_reads else round(window * 1e9)
         self._registers = Registers(self._history, capabilities, late, self.verdict)
         self._lanes: set[int] = set()
+        self._lived: defaultdict[str, int] = defaultdict(int)  # until when at least
 
     def check(
         self, operations: Sequence[Read], watches: Iterable[Sequence[Read]], final: Sequence[Read]
@@ -49,6 +53,7 @@ class Checker:
         """All operations, what each watch showed, and what was there after all came to rest."""
         self._lanes = {entry.lane for _, entry in operations}
         for call, entry in operations:
+            self._lived[entry.store] = max(self._lived[entry.store], entry.begun)
             self._history.add(call, entry)
             self._outcome(call, entry)
         seen: Seen = {}
@@ -213,9 +218,9 @@ class Checker:
     def _touched(self, thread: str, entry: Entry, updated: int) -> None:
         """`updated_at` is not before what was acknowledged before this read."""
         for change in self._history.touches[thread]:
-            known = change.ended is not None and change.ended < entry.begun
-            if not self._capabilities.strong_reads:  # and touches are written late
-                known = known and change.store == entry.store
+            # A touch may be written late, and is lost when its process is killed before that.
+            due = math.inf if change.ended is None else change.ended + _TOUCH_DELAY
+            known = due < entry.begun and due < self._lived[change.store]
             if known and updated < since_start(change.wall):
                 self.verdict.violation(
                     "lost", f"{token(entry)}: updated_at of {thread!r} is before {token(change)}"
