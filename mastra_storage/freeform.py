@@ -79,11 +79,17 @@ def _walk(container: Any, depth: int) -> None:
             for at, item in container.items():
                 if not isinstance(at, str):
                     raise NotJsonError(f"has a key of type {type(at).__name__}, not str")
-                if type(item) not in PLAIN:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    _walk(item, depth + 1)
+                elif kind not in PLAIN:
                     check_json(item, depth + 1)
         else:
             for at, item in enumerate(container):  # noqa: B007
-                if type(item) not in PLAIN:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    _walk(item, depth + 1)
+                elif kind not in PLAIN:
                     check_json(item, depth + 1)
     except NotJsonError as exc:
         exc.path.append(_part(at))
