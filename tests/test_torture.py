@@ -10,7 +10,7 @@ from torture.plan import plan
 
 
 async def outcome(directory: Path, **changes: object) -> Outcome:
-    settings = {"operations": 240, "workers": 2, "stores": 1, "lanes": 4, "life": 40.0, **changes}
+    settings = {"operations": 240, "workers": 2, "stores": 1, "lanes": 4, "life": 25.0, **changes}
     return await run(Campaign(backend="sqlite", seed=5, directory=directory, **settings))  # type: ignore[arg-type]
 
 
@@ -34,17 +34,17 @@ async def test_the_embedded_default_keeps_what_it_acknowledged(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("plant", "kind", "operations"),
+    ("plant", "kind"),
     [
-        ("lost-place", "reordered", 240),
-        ("lost-touch", "lost", 5_000),  # more than a second of them: a touch may be late
-        ("old-news", "lost", 240),
-        ("silence", "not shown", 240),
+        ("lost-place", "reordered"),
+        ("lost-touch", "lost"),
+        ("old-news", "lost"),
+        ("silence", "not shown"),
     ],
 )
 async def test_a_planted_defect_is_found(
-    tmp_path: Path, plant: str, kind: str, operations: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plant: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torture.campaign.SHOWN_SECONDS", 1.0)
-    found = await outcome(tmp_path, plant=plant, life=0.0, calm=True, operations=operations)
+    found = await outcome(tmp_path, plant=plant, life=0.0, calm=True)
     assert found.verdict.by_kind[kind] > 0

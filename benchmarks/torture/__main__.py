@@ -24,7 +24,12 @@ from torture.weather import WEATHERS
 _LANES = {"sqlite": 3, "cloudflare": 12, "convex": 8}
 # Operations of a process until it is killed, on average.
 _LIFE = 85.0
-_PLANT_OPERATIONS = {"sqlite": 1_200, "cloudflare": 1_200, "convex": 1_200}
+_PLANT_OPERATIONS = 1_200
+# Only when all goes well it is certain when `updated_at` is written.
+_PLANT_SETTINGS: dict[str, dict[str, object]] = {
+    "hang": {"calm": True, "deadline": 6.0},
+    "lost-touch": {"calm": True},
+}
 
 
 def main() -> int:
@@ -95,14 +100,13 @@ def planted(name: str, backends: list[str], options: argparse.Namespace) -> dict
         if not breaks(name, promised(backend)):
             continue
         print(f"planted: {name}", flush=True)
-        hangs = {"deadline": 6.0, "calm": True} if name == "hang" else {}
         found[backend] = campaign(
             backend,
             options,
-            operations=_PLANT_OPERATIONS[backend],
+            operations=_PLANT_OPERATIONS,
             life=0.0,
             plant=name,
-            **hangs,
+            **_PLANT_SETTINGS.get(name, {}),
         )
         if not found[backend].verdict.violations:
             print(f"  {name} was not found", flush=True)
@@ -111,7 +115,7 @@ def planted(name: str, backends: list[str], options: argparse.Namespace) -> dict
 
 def soaks(backends: list[str], options: argparse.Namespace) -> int:
     """A soak of each backend, all at once, each in a process of its own."""
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(backends), get_context("spawn")) as pool:
         soaked = partial(run_soak, seconds=options.soak, seed=options.seed)
         done = list(pool.map(soaked, backends))
     for each in done:

@@ -21,7 +21,7 @@ from mastra_storage import Storage, StorageError, Thread
 from torture import worker
 from torture.calls import read
 from torture.checker import Checker
-from torture.journal import Entry, begun, entries, lines
+from torture.journal import FINAL, Entry, begun, entries, lines
 from torture.plan import (
     RUNS_OF_A_LANE,
     SHARED_RUNS,
@@ -293,7 +293,7 @@ async def _read(storage: Storage, call: Call, lane: int) -> Entry:
     return Entry(
         lane=lane,
         number=10**9,
-        store="final",
+        store=FINAL,
         begun=at,
         wall=time.time_ns(),
         ended=time.monotonic_ns(),
@@ -312,6 +312,8 @@ def _checked(
         weather.place.backend().capabilities,
         window=weather.settle,
         deadline=campaign.deadline,
+        late=1.0 if campaign.calm else weather.late,
+        steady=campaign.calm and not campaign.life,
     )
     verdict = checker.check(operations, shown(campaign.directory), final)
     missing = [

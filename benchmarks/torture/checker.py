@@ -15,7 +15,7 @@ from typing import Any
 from mastra_storage import Capabilities
 from torture.calls import since_start
 from torture.history import History, Sight, message, token
-from torture.journal import Entry
+from torture.journal import FINAL, Entry
 from torture.order import Order
 from torture.plan import Call, lane_of
 from torture.registers import Found, Registers, Seen
@@ -28,18 +28,31 @@ _SAVED_WHILE_DELETED = "messages stayed that one store saved while another delet
 
 Read = tuple[Call, Entry]
 
-# The nanoseconds that `updated_at` may be late.
-_TOUCH_DELAY = 10**9
-
 
 class Checker:
     """Looks at operations in the order in which they began, and at what was there at the end."""
 
-    def __init__(self, capabilities: Capabilities, *, window: float, deadline: float) -> None:
-        """`window`: seconds for which another store's writes may not be seen yet."""
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        window: float,
+        deadline: float,
+        late: float = 0.0,
+        steady: bool = False,
+    ) -> None:
+        """What may be: all in seconds.
+
+        - `window`: how long another store's writes may not be seen yet.
+        - `deadline`: how long a call may take.
+        - `late`: how long `updated_at` may be behind, of a process that lives on.
+        - `steady`: whether nothing failed and nobody was killed, so that nothing of it is lost.
+        """
         self.verdict = Verdict()
         self._capabilities = capabilities
         self._deadline = deadline * 1e9
+        self._late = late * 1e9
+        self._steady = steady
         self._history = History()
         self._order = Order(self._history, keeps_place=capabilities.atomic)
         late = 0 if capabilities.strong_reads else round(window * 1e9)
@@ -216,16 +229,25 @@ class Checker:
         return found
 
     def _touched(self, thread: str, entry: Entry, updated: int) -> None:
-        """`updated_at` is not before what was acknowledged before this read."""
+        """`updated_at` is not before what was acknowledged before this read.
+
+        It may be written late, and then be lost with the process that would have written it.
+        """
+        late = 0 if self._steady and entry.store == FINAL else self._late
         for change in self._history.touches[thread]:
-            # A touch may be written late, and is lost when its process is killed before that.
-            due = math.inf if change.ended is None else change.ended + _TOUCH_DELAY
-            known = due < entry.begun and due < self._lived[change.store]
-            if known and updated < since_start(change.wall):
+            due = math.inf if change.ended is None else change.ended + late
+            written = self._steady or self._was_there(change, due, entry)
+            if written and due < entry.begun and updated < since_start(change.wall):
                 self.verdict.violation(
                     "lost", f"{token(entry)}: updated_at of {thread!r} is before {token(change)}"
                 )
                 return
+
+    def _was_there(self, change: Entry, due: float, entry: Entry) -> bool:
+        """Whether the process of a change surely lived until its touch was due, for this read."""
+        if not self._capabilities.strong_reads:
+            return change.store == entry.store
+        return not self._late or due < self._lived[change.store]
 
     # -- what all lanes write ----------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
+# Instead of a file's name: who reads everything when all is over.
+FINAL = "final"
+
 
 class Line(Struct, omit_defaults=True):
     """The beginning of an operation, or with an `outcome` its end.

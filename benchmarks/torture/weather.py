@@ -35,10 +35,12 @@ class Weather(ABC):
 
     `faults` counts those that happened, by kind; `restarts` how often the server was away, by a
     restart of its own or behind a gateway that was. `settle` is for how many seconds after a kill
-    what the process had sent may still take effect, or not be seen yet.
+    what the process had sent may still take effect, or not be seen yet; `late` for how many a
+    thread's `updated_at` may be behind.
     """
 
     settle = 0.0
+    late = 0.0
 
     def __init__(self, place: Place, seed: int) -> None:
         self.place = place
@@ -64,6 +66,8 @@ class Weather(ABC):
 
 class SqliteWeather(Weather):
     """Other processes hold the lock of the file."""
+
+    late = 8.0  # half a second, and as long as the file is locked
 
     @classmethod
     async def start(cls, directory: Path, seed: int) -> Self:
