@@ -39,9 +39,9 @@ class RateBudget:
     @asynccontextmanager
     async def request(self, until: float) -> AsyncIterator[None]:
         """Around a request: waits until it may be sent; `RateLimitedError` if after `until`."""
-        await self._acquire(until)
         self._under_way += 1
         try:
+            await self._acquire(until)
             yield
         finally:
             self._under_way -= 1
