@@ -146,11 +146,13 @@ class Transaction:
 
     def _touch(self, layout: Layout, touch: Touch, there: bool) -> None:
         key, at = touch.key, touch.at
-        found = self._connection.execute(layout.touched, key).fetchone() if there else None
+        since = self._moment - TOUCH_AGAIN
+        found = (
+            self._connection.execute(layout.touched, (since, *key)).fetchone() if there else None
+        )
         if found is None:
             raise NotFoundError(f"there is no row {key!r} in {layout.table.name!r} to touch")
-        [touched] = found
-        if touched is not None and touched > self._moment - TOUCH_AGAIN:
+        if found[0]:
             self.late.append(LateTouch(layout, key, at))
         else:
             self._connection.execute(layout.touch, (at, *key))
