@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from _conversations import message_of, messages_of
-from _measure import Samples, duration, in_turns, machine, options, publish, table
+from _measure import Call, Samples, duration, in_turns, machine, options, publish, table
 from _servers import convex_server, convex_store
 
 from mastra_storage import Eval, MessageUpdate, Storage, Thread, Trace, WorkflowRun
@@ -154,25 +154,30 @@ async def cpu(server: ConvexServer, storage: Storage, rounds: int, repeat: int) 
     client: Any = ConvexClient(server.url)
     client.set_admin_auth(server.admin_key)
     message = message_of("t", 1)
-    calls: dict[str, Callable[[], Awaitable[object]]] = {
+    calls: dict[str, Call] = {
         "get_thread_by_id": partial(storage.get_thread_by_id, "t"),
         "get_messages, last 20": partial(storage.get_messages, "t", last=20),
         "save_message": partial(storage.save_message, message),
     }
-    found: dict[str, Any] = {}
-    for name, ours in calls.items():
+    same: dict[str, Call] = {}
+    for name, ours in calls.items():  # before the other client, whose connection asks by itself
         await server.control(reset=True, recordBodies=True)
         await ours()
         [entry] = await calls_of(server)
-        theirs = _same_call(client, entry)
-        await server.control(reset=True)
+        same[name] = _same_call(client, entry)
+    await server.control(reset=True)
+    found: dict[str, Any] = {}
+    for name, ours in calls.items():
         found[name] = await in_turns(
-            {OURS: ours, PYPI: theirs}, rounds=rounds, repeat=repeat, clock=time.process_time
+            {OURS: ours, PYPI: same[name]}, rounds=rounds, repeat=repeat, clock=time.process_time
         )
+        for side, samples in found[name].items():
+            if samples.failure:
+                raise RuntimeError(f"{name}, {side}: {samples.failure}")
     return found
 
 
-def _same_call(client: Any, entry: dict[str, Any]) -> Callable[[], Awaitable[object]]:
+def _same_call(client: Any, entry: dict[str, Any]) -> Call:
     """The call of a log's entry, by the PyPI client."""
     body = msgspec.json.decode(entry["body"])
     call = client.query if entry["label"].startswith("query") else client.mutation
