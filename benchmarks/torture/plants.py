@@ -26,6 +26,7 @@ from mastra_storage import (
     StorageError,
     Table,
     Touch,
+    UnavailableError,
 )
 from mastra_storage.testing import FaultyBackend as Wrapper
 
@@ -99,6 +100,8 @@ class SwallowedError(Wrapper):
 
     async def write(self, ops: Sequence[Op]) -> None:
         try:
+            if random.random() < 0.02:
+                raise UnavailableError("one more failure than the weather brings")
             await super().write(ops)
         except StorageError as exc:
             if not exc.retryable:
