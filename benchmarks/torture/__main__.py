@@ -23,7 +23,7 @@ from torture.weather import WEATHERS
 # Callers of each store: the longer a call takes, the more at once.
 _LANES = {"sqlite": 3, "cloudflare": 12, "convex": 8}
 # Operations of a process until it is killed, on average.
-_LIFE = 85.0
+_LIFE = 70.0
 _PLANT_OPERATIONS = 1_200
 # What a defect breaks may not be looked at by so few operations.
 _PLANT_ATTEMPTS = 3
