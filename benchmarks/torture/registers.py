@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from mastra_storage import Capabilities
 from torture.history import History, Operation, Register, Sight, Write, token
 from torture.journal import Entry
+from torture.places import TIMEOUT
 from torture.verdict import Verdict
 
 _CHANGED_TWICE = "a change was lost that two stores made of one record at once"
@@ -112,13 +113,15 @@ class Registers:
         """Whether another store put a message that is not seen, lately or without an end.
 
         It may have moved from one index key to another: not all that a read sees is of one age.
+        What a watch shows was read at some time before that, within the time of a call.
         """
         ended = sight.entry.ended or math.inf
+        lately = self._window + TIMEOUT * 1e9
         return (
             sight.value is None
             and sight.entry.lane < 0
             and any(
-                write.how == "put" and write.begun < ended < write.ended + self._window
+                write.how == "put" and write.begun < ended < write.ended + lately
                 for write in writes
             )
         )
