@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mastra_storage.backend import Position, Query
+from mastra_storage.errors import StorageError
 from mastra_storage.schema import TABLES, Key, Row, Table
 
 _PREFIX = "mastra_"
@@ -31,6 +32,9 @@ _LATER = (
 )
 _NEVER = -(2**63)
 _NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+_TEXT, _NUMBER, _NONE = frozenset({str}), frozenset({int}), frozenset({type(None)})
+# The types of `_BOOKKEEPING`.
+_BOOKKEPT = [frozenset({bytes}), *[_NUMBER] * 3, _NUMBER | _NONE, _TEXT, _NUMBER | _NONE]
 # SQLite's limit used to be 999.
 _MOST_PARAMETERS = 900
 _ALIVE = "(_expires IS NULL OR _expires > ?)"
@@ -48,6 +52,7 @@ class Layout:
         self.fields = [name for name in table.fields if name not in table.key]
         named = [*table.key, *self.fields]
         self._bookkeeping = len(named)
+        self._kinds = [_TEXT] * len(table.key) + [_TEXT | _NONE] * len(self.fields) + _BOOKKEPT
         self._fields = _fields_at([(name, named.index(name)) for name in table.fields])
         this = " AND ".join(f"{part} = ?" for part in self.key)
         columns = ", ".join([*map(quoted, named), _BOOKKEEPING])
@@ -144,7 +149,13 @@ class Layout:
         )
 
     def rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
-        """Rows from what `select` found."""
+        """Rows from what `select` found; `StorageError` for what was never put there by `puts`."""
+        for kinds, taken in zip(map(_kinds, zip(*found, strict=True)), self._kinds, strict=False):
+            if not kinds <= taken:
+                raise StorageError(
+                    f"the table {self.name} holds what no row has; it was written by something "
+                    "else, or damaged: restore the file from a backup"
+                )
         # By position and at once: long threads spend most of their time here.
         table, parts, start, fields = (
             self.table,
@@ -234,6 +245,10 @@ def _fields_at(places: Sequence[tuple[str, int]]) -> Callable[[Sequence[Any]], d
         [(only, at)] = places
         return lambda row: {only: row[at]} if row[at] else {}
     return lambda row: {name: value for name, at in places if (value := row[at])}
+
+
+def _kinds(column: Iterable[Any]) -> set[type]:
+    return set(map(type, column))
 
 
 @cache

@@ -253,7 +253,13 @@ class Messages(Engine):
         self, thread_id: str, changes: Mapping[str, dict[str, Any]]
     ) -> tuple[list[Op], list[Row]]:
         """The ops that make the changes, given what is stored now, and the rows they make."""
-        olds = await self.backend.get(MESSAGES, [(thread_id, message_id) for message_id in changes])
+        reads = [self.backend.get(MESSAGES, [(thread_id, message_id) for message_id in changes])]
+        if not self.capabilities.atomic:
+            # To be touched, the thread must be there: asked at once where each read is a trip.
+            reads.append(self.backend.get(THREADS, [(thread_id,)]))
+        olds, *owners = await together(*reads)
+        if any(olds) and owners == [[None]]:
+            raise no_thread(thread_id)
         version = self._version()
         rows: list[Row] = []
         puts: list[Op] = []

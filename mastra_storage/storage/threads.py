@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from mastra_storage.backend import Delete, DeletePrefix, Query
+from mastra_storage.backend import Delete, DeletePrefix, Query, Touch
 from mastra_storage.records import Page, Thread, from_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row
 from mastra_storage.storage._engine import Engine, holds, no_thread, operation
@@ -124,6 +124,7 @@ class Threads(Engine):
     async def delete_thread(self, thread_id: str) -> None:
         """Delete a thread and all its messages. Raises `NotFoundError` when it is not there."""
         thread_id = id_argument(thread_id, "thread_id")
-        if await self._get(THREADS, thread_id) is None:
-            raise no_thread(thread_id)
-        await self._write(DeletePrefix(MESSAGES, (thread_id,)), Delete(THREADS, (thread_id,)))
+        key = (thread_id,)
+        # A thread that is not there cannot be touched: no read is needed to tell.
+        touch = Touch(THREADS, key, self._now())
+        await self._write(touch, DeletePrefix(MESSAGES, key), Delete(THREADS, key))

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -39,6 +39,9 @@ from mastra_storage_cloudflare.overlay import OverlayKV, written_at
 from mastra_storage_cloudflare.queries import find, list_all
 from mastra_storage_cloudflare.reader import Reader
 from mastra_storage_cloudflare.touches import Touches
+
+# The keys that were found under a prefix of a table.
+_Names: TypeAlias = dict[tuple[Table, Key], list[str]]
 
 
 class CloudflareBackend(Backend):
@@ -127,15 +130,28 @@ class CloudflareBackend(Backend):
 
     async def write(self, ops: Sequence[Op]) -> None:
         touches = [op for op in ops if isinstance(op, Touch)]
-        await self._check_touched(touches)
         puts = [op for op in ops if isinstance(op, Put)]
-        for table in _tables(op.row.table for op in puts):
-            await self._put(self._layout(table), [op for op in puts if op.row.table == table])
-        deletes = [op for op in ops if isinstance(op, (Delete, DeletePrefix))]
-        for table in _tables(op.table for op in deletes):
-            await self._delete(self._layout(table), [op for op in deletes if op.table == table])
+        emptied = self._deletes(ops)
+        if puts:
+            await self._check_touched(touches)
+            for table in _tables(op.row.table for op in puts):
+                await self._put(self._layout(table), [op for op in puts if op.row.table == table])
+            names = await self._names_under(emptied)
+        else:
+            # What is to be deleted is listed while it is asked whether what is touched is there.
+            checked, listed = await asyncio.gather(
+                self._check_touched(touches), self._names_under(emptied), return_exceptions=True
+            )
+            for outcome in (checked, listed):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            names = cast(_Names, listed)
+        for table, deletes in emptied.items():
+            await self._delete(self._layout(table), deletes, names)
+        gone = {(op.table, op.key) for op in ops if isinstance(op, Delete)}
         for op in touches:
-            self._touches.add(op.table, op.key, op.at)
+            if (op.table, op.key) not in gone:
+                self._touches.add(op.table, op.key, op.at)
 
     async def _check_touched(self, touches: Sequence[Touch]) -> None:
         for table in _tables(op.table for op in touches):
@@ -202,25 +218,42 @@ class CloudflareBackend(Backend):
             row = structs.replace(row, expires_at=time.time_ns() // 1000 + kept_for)
         return row
 
-    async def _delete(self, layout: Layout, ops: Sequence[Delete | DeletePrefix]) -> None:
+    def _deletes(self, ops: Sequence[Op]) -> dict[Table, list[Delete | DeletePrefix]]:
+        """What is deleted of each table; a prefix that is a whole key names one row."""
+        found: dict[Table, list[Delete | DeletePrefix]] = {}
+        for op in ops:
+            if isinstance(op, DeletePrefix) and len(op.prefix) == len(op.table.key):
+                found.setdefault(op.table, []).append(Delete(op.table, op.prefix))
+            elif isinstance(op, (Delete, DeletePrefix)):
+                if isinstance(op, Delete) and op.if_version is not None:
+                    raise UnsupportedError("KV has no compare-and-set; nothing was deleted")
+                found.setdefault(op.table, []).append(op)
+        return found
+
+    async def _names_under(
+        self, deletes: Mapping[Table, Sequence[Delete | DeletePrefix]]
+    ) -> _Names:
+        """The keys under deleted prefixes; the places of rows that are deleted get known."""
+        found: _Names = {}
+        for table, ops in deletes.items():
+            layout = self._layout(table)
+            names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
+            # The index keys of a record are known from its place.
+            await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
+            for op in ops:
+                if isinstance(op, DeletePrefix):
+                    found[table, op.prefix] = await self._keys_under(layout, op.prefix)
+        return found
+
+    async def _delete(
+        self, layout: Layout, ops: Sequence[Delete | DeletePrefix], names: _Names
+    ) -> None:
         owners: dict[str, Key] = {}
-        whole = len(layout.table.key)
-        ops = [
-            Delete(op.table, op.prefix)
-            if isinstance(op, DeletePrefix) and len(op.prefix) == whole
-            else op
-            for op in ops
-        ]
-        names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
-        # The index keys of a record are known from its place.
-        await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
         for op in ops:
             if isinstance(op, DeletePrefix):
-                owners.update(dict.fromkeys(await self._keys_under(layout, op.prefix), op.prefix))
+                owners.update(dict.fromkeys(names[layout.table, op.prefix], op.prefix))
                 self._touches.drop(op.table, op.prefix)
                 self._reader.forget_prefix(layout.record_prefix(op.prefix))
-            elif op.if_version is not None:
-                raise UnsupportedError("KV has no compare-and-set; nothing was deleted")
             else:
                 name = layout.record_key(op.key)
                 known = self._reader.known(name)

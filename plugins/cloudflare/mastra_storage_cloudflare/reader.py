@@ -92,9 +92,13 @@ class Reader:
         left = _KNOWN_SECONDS
         if row.expires_at is not None:
             left = min(left, (row.expires_at - time.time_ns() // 1000) / 1e6)
-        self._known[name] = _Known(time.monotonic() + left, structs.replace(row, value=b""))
-        while len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        time_now = time.monotonic()
+        self._known[name] = _Known(time_now + left, structs.replace(row, value=b""))
+        while self._known:
+            oldest = next(iter(self._known))
+            if len(self._known) <= _MOST_KNOWN and self._known[oldest].until > time_now:
+                break
+            del self._known[oldest]
 
     def forget(self, name: str) -> None:
         self._known.pop(name, None)

@@ -65,7 +65,7 @@ class Writes:
             await self._put(table, {place.name(table, row.key): values[id(row)] for row in rows})
         await asyncio.gather(
             self._list(row for row in puts if row.table == MESSAGES),
-            *[self._touch(op) for op in touches],
+            *[self._touch(op) for op in touches if Delete(op.table, op.key) not in deletes],
         )
         for table, gone in _by_table((op.table, op) for op in deletes):
             await self._delete(table, gone)
