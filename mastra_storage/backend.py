@@ -54,7 +54,7 @@ ABSENT: Final = UNSET
 """As `Put.if_version`: only if there is no such row."""
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, gc=False):
     """Store a row, in place of the one with its key if there is one.
 
     - A row that replaces another of the same `order` keeps that one's `seq`, and so its place,
@@ -71,7 +71,7 @@ class Put(Struct, frozen=True):
     keep_place: bool = True
 
 
-class Delete(Struct, frozen=True):
+class Delete(Struct, frozen=True, gc=False):
     """Remove a row; no error when it is not there, unless `if_version` names a version."""
 
     table: Table
@@ -86,7 +86,7 @@ class DeletePrefix(Struct, frozen=True):
     prefix: Key
 
 
-class Touch(Struct, frozen=True):
+class Touch(Struct, frozen=True, gc=False):
     """Raise a row's `touched` to `at` microseconds, without rewriting the row.
 
     `NotFoundError` when the row is not there, before any op of the same write took effect.
