@@ -1,0 +1,256 @@
+"""The values of channels: reading those that checkpoints refer to, and writing what is new."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint
+
+from mastra_storage import Key, Query, Row, Storage, UnavailableError
+from mastra_storage_langgraph._chains import (
+    FIRST,
+    Link,
+    Version,
+    elements_of,
+    is_complete,
+    is_list,
+    next_link,
+)
+from mastra_storage_langgraph._codec import Codec, Text, size_of
+from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
+from mastra_storage_langgraph._tasks import together
+from mastra_storage_langgraph.tables import VALUES
+
+__all__ = ["Head", "Plan", "Values"]
+
+# A value of up to so many characters of base64 is shorter than what refers to it.
+_INLINE: Final = 44
+# A list of more elements is not tried as an inline value.
+_FEW: Final = 4
+# How often rows are looked for that a checkpoint refers to, and how long after, in seconds: some
+# stores show a row before those that were written ahead of it.
+_ATTEMPTS: Final = 5
+_WAIT: Final = 0.1
+
+
+class Head(NamedTuple):
+    """What the next checkpoint is made from: the values of its parent, and its lists."""
+
+    saved: Saved
+    versions: Mapping[str, Any]
+    lists: dict[str, Version]
+
+    @property
+    def size(self) -> int:
+        return 1 + sum(len(version.digests) for version in self.lists.values())
+
+
+class Plan(NamedTuple):
+    """The values of a checkpoint that is to be written.
+
+    `inherits`: whether rows are among them that an earlier checkpoint has written.
+    """
+
+    refs: dict[str, Ref]
+    lists: dict[str, Version]
+    rows: list[Row]
+    inherits: bool
+
+
+class _Links:
+    """Links that were read, by thread, namespace and chain."""
+
+    def __init__(self) -> None:
+        self.links: dict[Key, dict[str, Link]] = {}
+        self.wholes: dict[Key, dict[str, Text]] = {}
+
+    def add(self, rows: Iterable[Row | None]) -> None:
+        for row in rows:
+            if row is None:
+                continue
+            record = VALUES.record_of(row)
+            chain = row.key[:2]
+            if "values" in record:
+                self.wholes[chain] = record["values"]
+            else:
+                self.links.setdefault(chain, {})[row.key[2]] = msgspec.convert(record, Link)
+
+
+class Values:
+    """Reads and plans values, for one saver."""
+
+    def __init__(self, storage: Storage, codec: Codec) -> None:
+        self._storage = storage
+        self._codec = codec
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def read(
+        self, checkpoints: Sequence[Saved], channels: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The values of each checkpoint's channels; of `channels` alone where they are given."""
+        wanted = [_chosen(saved, channels) for saved in checkpoints]
+        links = await self._links(wanted)
+        return [
+            {name: self._value(links, saved.thread_id, name, ref) for name, ref in refs.items()}
+            for saved, refs in wanted
+        ]
+
+    async def read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
+        """The values of a checkpoint, and what its successor is made from."""
+        links = await self._links([(saved, saved.values)])
+        values = {
+            name: self._value(links, saved.thread_id, name, ref)
+            for name, ref in saved.values.items()
+        }
+        head = Head(saved, saved.versions(self._codec), {})
+        self._know(head, links)
+        return values, head
+
+    async def complete(self, head: Head, channels: Iterable[str]) -> None:
+        """Look up what is not yet known of the lists in some channels."""
+        refs = {
+            name: ref
+            for name in channels
+            if isinstance(ref := head.saved.values.get(name), Chained) and name not in head.lists
+        }
+        if refs:
+            self._know(head, await self._links([(head.saved, refs)]), refs)
+
+    def _know(self, head: Head, links: _Links, refs: Mapping[str, Ref] | None = None) -> None:
+        saved = head.saved
+        for name, ref in (saved.values if refs is None else refs).items():
+            if isinstance(ref, Chained):
+                found = links.links[saved.thread_id, ref.chain]
+                head.lists[name] = Version.read(self._codec, ref.chain, ref.link, found)
+
+    def _value(self, links: _Links, thread: str, name: str, ref: Ref) -> Any:
+        if isinstance(ref, Inline):
+            return self._codec.value(ref.text)
+        if isinstance(ref, Whole):
+            return self._codec.value(links.wholes[thread, ref.chain][name])
+        chain = links.links[thread, ref.chain]
+        elements = [self._codec.value(text) for text in elements_of(chain, ref.link)]
+        return dict(elements) if chain[ref.link].kind == "dict" else elements
+
+    async def _links(self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]]) -> _Links:
+        """All that the values need, read at once."""
+        links = _Links()
+        for attempt in range(_ATTEMPTS):
+            keys: dict[Key, None] = {}
+            chains: dict[Key, None] = {}
+            for saved, refs in wanted:
+                for ref in refs.values():
+                    if isinstance(ref, Inline) or _is_there(links, saved.thread_id, ref):
+                        continue
+                    chain = (saved.thread_id, ref.chain)
+                    if isinstance(ref, Whole) or ref.link == FIRST:
+                        keys[*chain, FIRST] = None
+                    else:
+                        chains[chain] = None
+            if not keys and not chains:
+                return links
+            if attempt:
+                await asyncio.sleep(_WAIT * 2**attempt)
+            reads = [self._storage.get_rows(VALUES, list(keys))] if keys else []
+            for rows in await together(*reads, *[self._chain(chain) for chain in chains]):
+                links.add(rows)
+        raise UnavailableError(
+            f"values of checkpoints of thread {wanted[0][0].thread_id!r} are not there: the store "
+            "may show them in a while, or they were deleted while the thread went on"
+        )
+
+    async def _chain(self, chain: Key) -> list[Row | None]:
+        return [*await self._storage.find_rows(Query(table=VALUES, prefix=chain, order_by="any"))]
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def plan(
+        self, thread: str, head: Head | None, checkpoint: Checkpoint, new: ChannelVersions
+    ) -> Plan:
+        """How the values of a checkpoint are kept, and the rows that takes.
+
+        What its parent has is referred to: a channel of the same version, and the elements that
+        a list has in common with what the channel held before.
+        """
+        values: dict[str, Any] = checkpoint["channel_values"]
+        written = {name for name in values if name in new or _differs(name, head, checkpoint)}
+        if head is not None:
+            await self.complete(head, [name for name in written if is_list(values[name])])
+        writer = _Writer(self._storage, self._codec, thread)
+        plan = Plan({}, {}, [], inherits=False)
+        inherits = False
+        for name, value in values.items():
+            known = None if head is None else head.lists.get(name)
+            if head is None or name in written:
+                plan.refs[name], version = await writer.add(name, value, known)
+                inherits |= (
+                    version is not None and known is not None and (version.chain == known.chain)
+                )
+            else:
+                plan.refs[name], version = head.saved.values[name], known
+                inherits |= not isinstance(plan.refs[name], Inline)
+            if version is not None:
+                plan.lists[name] = version
+        return plan._replace(rows=writer.rows(), inherits=inherits)
+
+
+class _Writer:
+    """Collects the rows of one checkpoint's values."""
+
+    def __init__(self, storage: Storage, codec: Codec, thread: str) -> None:
+        self._storage = storage
+        self._codec = codec
+        self._thread = thread
+        self._token = secrets.token_urlsafe(9)
+        self._wholes: dict[str, Text] = {}
+        self._rows: list[Row] = []
+
+    async def add(self, name: str, value: Any, known: Version | None) -> tuple[Ref, Version | None]:
+        """Keep a value; gives how to refer to it, and what is known of it if it is a list."""
+        if not is_list(value) or len(value) <= _FEW:
+            text = self._codec.text(value)
+            if size_of(text) <= _INLINE:
+                return Inline(text), None
+            if not is_list(value):
+                self._wholes[name] = text
+                return Whole(self._token), None
+        chain = f"{self._token}{len(self._rows)}"
+        link, version = await next_link(self._codec, known, value, chain=chain, link=self._token)
+        if link is not None:
+            self._add_row(version.chain, version.link, msgspec.to_builtins(link))
+        return Chained(version.chain, version.link), version
+
+    def rows(self) -> list[Row]:
+        if self._wholes:
+            self._add_row(self._token, FIRST, {"values": self._wholes})
+        return self._rows
+
+    def _add_row(self, chain: str, link: str, members: dict[str, Any]) -> None:
+        key = {"thread_id": self._thread, "chain": chain, "link": link}
+        self._rows.append(self._storage.new_row(VALUES, {**key, **members}))
+
+
+def _chosen(saved: Saved, channels: Collection[str] | None) -> tuple[Saved, Mapping[str, Ref]]:
+    if channels is None:
+        return saved, saved.values
+    return saved, {name: ref for name, ref in saved.values.items() if name in channels}
+
+
+def _is_there(links: _Links, thread: str, ref: Whole | Chained) -> bool:
+    chain = (thread, ref.chain)
+    if isinstance(ref, Whole):
+        return chain in links.wholes
+    return is_complete(links.links.get(chain, {}), ref.link)
+
+
+def _differs(name: str, head: Head | None, checkpoint: Checkpoint) -> bool:
+    """Whether a channel may hold something else than in the checkpoint before."""
+    version = checkpoint["channel_versions"].get(name)
+    if head is None or version is None or name not in head.saved.values:
+        return True
+    return bool(version != head.versions.get(name))
