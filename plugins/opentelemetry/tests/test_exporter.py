@@ -79,17 +79,22 @@ async def test_the_batch_processor_works_too() -> None:
 async def test_a_batch_processor_that_is_shut_down_on_the_loop_loses_nothing() -> None:
     async with open_storage("memory://") as storage:
         exporter = MastraSpanExporter(storage)
-        processor = BatchSpanProcessor(exporter)
-        ended = end_spans(provider_of(processor), 50)
-        processor.shutdown()
+        provider = provider_of(BatchSpanProcessor(exporter))
+        ended = end_spans(provider, 50)
+        provider.shutdown()
         await exporter.aclose()
         assert await names(storage) == ended
 
 
 async def test_a_few_spans_are_written_after_the_delay() -> None:
     written = asyncio.Event()
+
+    def look(ops: object) -> bool:
+        written.set()
+        return False
+
     async with faulty_storage() as (storage, backend):
-        backend.delay("write", seconds=0, matching=lambda ops: written.set() is None)
+        backend.delay("write", seconds=0, matching=look)
         exporter = MastraSpanExporter(storage, delay=0.02)
         end_spans(provider_of(SimpleSpanProcessor(exporter)), 3)
         assert exporter.pending == 3
