@@ -8,5 +8,6 @@ async with open_storage("sqlite:///agent.db") as storage:
 """
 
 from mastra_storage_langgraph.saver import MastraSaver
+from mastra_storage_langgraph.store import MastraStore
 
-__all__ = ["MastraSaver"]
+__all__ = ["MastraSaver", "MastraStore"]

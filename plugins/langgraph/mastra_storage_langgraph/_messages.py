@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json
 
 from mastra_storage import Message
 from mastra_storage_langgraph.tables import key_part
@@ -97,6 +98,6 @@ def _parts(content: Any) -> list[Any]:
 
 
 def _json(value: Any) -> Any:
-    return to_jsonable_python(
-        value, bytes_mode="base64", inf_nan_mode="strings", serialize_unknown=True
-    )
+    """The value as JSON has it: bytes as base64, and what is not a number as text."""
+    text = to_json(value, bytes_mode="base64", inf_nan_mode="strings", serialize_unknown=True)
+    return msgspec.json.decode(text)

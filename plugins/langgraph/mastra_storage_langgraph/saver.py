@@ -32,6 +32,7 @@ from mastra_storage import (
     Storage,
     Touch,
 )
+from mastra_storage_langgraph._bridge import Bridge
 from mastra_storage_langgraph._codec import Codec
 from mastra_storage_langgraph._conversations import CHANNEL, NOTHING, Conversations
 from mastra_storage_langgraph._history import delta_history
@@ -39,7 +40,7 @@ from mastra_storage_langgraph._listing import checkpoint_pages
 from mastra_storage_langgraph._recent import Recent
 from mastra_storage_langgraph._retention import Retention
 from mastra_storage_langgraph._saved import Saved
-from mastra_storage_langgraph._sync import Bridge, SyncSaver
+from mastra_storage_langgraph._sync import SyncSaver
 from mastra_storage_langgraph._tasks import together
 from mastra_storage_langgraph._values import Head, Plan, Values
 from mastra_storage_langgraph._writes import (

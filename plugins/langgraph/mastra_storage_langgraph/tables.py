@@ -43,8 +43,7 @@ ITEMS = Table(
     name="langgraph_items",
     key=("namespace", "key"),
     fields=("under1", "under2", "under3", "under4"),
-    ordered=(0, 1),
-    listings=(1, "under1", "under2", "under3", "under4"),
+    listings=("under1", "under2", "under3", "under4"),
     large=True,
 )
 """The items of the store. `under2` is the namespace's first two labels, and so on."""
