@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
+from backends import only_sqlite, without_kv
 from graphs import booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -16,8 +16,6 @@ from test_saver import Thread as Checkpoints
 from mastra_storage import Message, Storage, Thread
 
 NewStorage = Callable[[], Storage]
-
-only_sqlite = pytest.mark.parametrize("backend", ["sqlite"])
 
 
 def editing() -> StateGraph[Any]:
@@ -72,6 +70,7 @@ async def test_a_conversation_is_a_thread_with_messages(new_storage: NewStorage)
         ]
 
 
+@without_kv
 async def test_messages_are_added_changed_and_removed(new_storage: NewStorage) -> None:
     config = config_of("t")
     async with new_storage() as storage:
@@ -88,6 +87,7 @@ async def test_messages_are_added_changed_and_removed(new_storage: NewStorage) -
         assert await shown(storage, "t") == [expected[0], expected[2]]
 
 
+@without_kv
 async def test_a_branch_shows_itself(new_storage: NewStorage) -> None:
     config = config_of("t")
     async with new_storage() as storage:
@@ -131,6 +131,7 @@ async def test_runs_at_once_are_put_right_by_the_next(new_storage: NewStorage) -
         assert [content for _, content in await shown(one, "t")] == ["a", "c", "d"]
 
 
+@without_kv
 async def test_a_thread_of_ones_own_keeps_its_title_and_messages(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         await storage.save_thread(Thread(id="t", resource_id="ada", title="Trip"))
@@ -147,6 +148,7 @@ async def test_a_thread_of_ones_own_keeps_its_title_and_messages(new_storage: Ne
         assert ("user", "mine") in await shown(storage, "t")
 
 
+@without_kv
 async def test_a_conversation_that_was_deleted_comes_back_whole(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         graph = chat(10).compile(checkpointer=MastraSaver(storage))
@@ -203,6 +205,7 @@ async def test_what_no_message_can_hold_does_not_fail_the_checkpoint(
         assert [one.id for one in (await thread.values())["messages"]] == [m.id for m in messages]
 
 
+@without_kv
 async def test_a_message_larger_than_the_store_holds(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         large = HumanMessage("x" * 1_200_000, id="large")

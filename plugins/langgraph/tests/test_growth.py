@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from backends import only_sqlite
 from graphs import chat, config_of, question
 from mastra_storage_langgraph import MastraSaver
 
@@ -51,7 +52,7 @@ async def counting(
         yield storage, Counts(storage, monkeypatch)
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@only_sqlite
 @pytest.mark.parametrize("conversations", [True, False])
 async def test_step_200_writes_no_more_than_step_2(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch, conversations: bool
@@ -69,7 +70,7 @@ async def test_step_200_writes_no_more_than_step_2(
         assert len(state.values["messages"]) == 200
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@only_sqlite
 async def test_a_turn_is_a_write_a_call_and_three_reads(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +83,7 @@ async def test_a_turn_is_a_write_a_call_and_three_reads(
         assert counts.reads == 3  # the checkpoint; its values and its writes, at once
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@only_sqlite
 async def test_a_process_that_knows_nothing_writes_no_more(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +100,7 @@ async def test_a_process_that_knows_nothing_writes_no_more(
         assert first < 1.1 * counts.bytes
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@only_sqlite
 async def test_one_changed_member_of_a_large_dict_is_written_alone(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +117,7 @@ async def test_one_changed_member_of_a_large_dict_is_written_alone(
         assert list((await thread.values())["book"])[50] == "page 50"
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@only_sqlite
 async def test_a_list_that_forgets_its_beginning_stays_cheap_to_read(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from backends import only_sqlite, without_kv
 from langgraph.store.base import (
     GetOp,
     InvalidNamespaceError,
@@ -23,8 +24,6 @@ from mastra_storage_langgraph.tables import ITEMS
 from mastra_storage import InvalidRecordError, Query, Storage
 
 NewStorage = Callable[[], Storage]
-
-only_sqlite = pytest.mark.parametrize("backend", ["sqlite"])
 
 
 async def test_an_item_comes_back_as_it_was_put(new_storage: NewStorage) -> None:
@@ -47,6 +46,7 @@ async def test_an_item_comes_back_as_it_was_put(new_storage: NewStorage) -> None
         assert await store.aget(("memories", "ada"), "coffee:1") is None
 
 
+@without_kv
 async def test_a_put_replaces_the_value_and_keeps_when_it_was_created(
     new_storage: NewStorage,
 ) -> None:
@@ -82,6 +82,7 @@ async def test_search_within_a_namespace(new_storage: NewStorage) -> None:
         assert await found("A") == set()
 
 
+@without_kv
 async def test_search_gives_what_changed_last_first_and_pages(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -170,6 +171,7 @@ async def test_namespaces(new_storage: NewStorage) -> None:
         assert await store.alist_namespaces(max_depth=2, limit=1, offset=1) == cut[1:2]
 
 
+@without_kv
 async def test_a_batch_reads_what_was_there_before_it(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -239,14 +241,15 @@ def half_an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_item_is_gone_when_it_has_expired(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
-        await store.aput(("n",), "short", {}, ttl=0.3 / 60)
+        await store.aput(("n",), "short", {}, ttl=1.5 / 60)
         await store.aput(("n",), "long", {}, ttl=60)
         assert len(await store.asearch(("n",), refresh_ttl=False)) == 2
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.6)
         assert [item.key for item in await store.asearch(("n",))] == ["long"]
         assert await store.aget(("n",), "short") is None
 
 
+@without_kv
 async def test_reading_an_item_lets_it_live_on(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +272,7 @@ async def test_reading_an_item_lets_it_live_on(
         assert (await store.asearch(("n",)))[-1].updated_at == put.updated_at  # type: ignore[union-attr]
 
 
+@without_kv
 async def test_searching_lets_items_live_on_where_the_settings_say_so(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +287,7 @@ async def test_searching_lets_items_live_on_where_the_settings_say_so(
         assert await expiry(storage, "k") != before
 
 
+@without_kv
 async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -298,6 +303,7 @@ async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None
             store.get(("n",), "k")
 
 
+@without_kv
 async def test_two_stores_at_once_lose_nothing(new_storage: NewStorage) -> None:
     async with new_storage() as one, new_storage() as two:
         stores = [MastraStore(one), MastraStore(two)]
