@@ -189,6 +189,7 @@ async def test_orchestrators_are_kept(new_storage: NewStorage) -> None:
         repository = MastraStrandsRepository(storage)
         kept = await asyncio.to_thread(repository.read_multi_agent, "trip", "travel")
         assert kept == json.loads(json.dumps(graph.serialize_state()))
+        assert kept is not None
         assert kept["completed_nodes"] == ["only"]
         await asyncio.to_thread(made, storage)  # goes on with it
 
