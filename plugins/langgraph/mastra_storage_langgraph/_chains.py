@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from mastra_storage_langgraph._codec import Codec, Text, size_of
+from mastra_storage_langgraph._codec import Codec, Text, Typed, size_of
 
 __all__ = ["FIRST", "Link", "Version", "elements_of", "is_complete", "is_list", "next_link"]
 
@@ -61,11 +61,10 @@ class Version(NamedTuple):
     weight: int
 
     @classmethod
-    def read(cls, codec: Codec, chain: str, link: str, links: Mapping[str, Link]) -> Version:
-        """The version at a link of a chain that is complete up to there."""
-        last = links[link]
-        texts = elements_of(links, link)
-        digests = [codec.digest(text) for text in texts]
+    def of(
+        cls, chain: str, link: str, last: Link, texts: Sequence[Text], digests: list[bytes]
+    ) -> Version:
+        """The version at a link, given its elements and their digests."""
         return cls(last.kind, chain, link, digests, list(map(_weight, texts)), last.weight)
 
 
@@ -85,7 +84,7 @@ async def next_link(
     kind: Kind = "dict" if type(value) is dict else "list"
     # Taken at once: the graph goes on while this waits.
     elements = list(value.items()) if kind == "dict" else list(value)
-    compared: list[tuple[bytes, Text | None]] = []
+    compared: list[tuple[bytes, Typed | None]] = []
     for place, element in enumerate(elements):
         if place and place % _AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -163,7 +162,7 @@ def _new(
     codec: Codec,
     runs: Sequence[Run],
     elements: Sequence[Any],
-    compared: Sequence[tuple[bytes, Text | None]],
+    compared: Sequence[tuple[bytes, Typed | None]],
 ) -> list[Text]:
     """The texts of the elements that no run has from the base."""
     items: list[Text] = []
@@ -171,9 +170,7 @@ def _new(
     for run in runs:
         count = run if isinstance(run, int) else run[1]
         if isinstance(run, int):
-            for place in range(at, at + count):
-                text = compared[place][1]
-                items.append(codec.text(elements[place]) if text is None else text)
+            items += [codec.packed(elements[n], compared[n][1]) for n in range(at, at + count)]
         at += count
     return items
 

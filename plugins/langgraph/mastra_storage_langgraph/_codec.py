@@ -6,17 +6,20 @@ same bytes twice, so there the form before the encryption is compared; it is not
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-__all__ = ["Codec", "Text", "size_of"]
+__all__ = ["Codec", "Text", "Typed", "size_of"]
 
 Text: TypeAlias = str | list[str]
 """A value in a row: base64 of msgpack, or a list of another type's name and its base64."""
+
+Typed: TypeAlias = tuple[str, bytes]
+"""What a serialiser makes of a value: the name of its form, and the bytes."""
 
 _USUAL: Final = "msgpack"
 _DIGEST_BYTES: Final = 16
@@ -37,18 +40,24 @@ class Codec:
         """What `text` was made of."""
         return self._serde.loads_typed(_typed(text))
 
-    def compare(self, value: Any) -> tuple[bytes, Text | None]:
-        """The digest of a value, and its text where that came with it for free."""
+    def compare(self, value: Any) -> tuple[bytes, Typed | None]:
+        """The digest of a value, and its serialised form where that came with it for free."""
         if self._plain is not None:
             return _digest(*self._plain.dumps_typed(value)), None
-        kind, data = self._serde.dumps_typed(value)
-        return _digest(kind, data), _text(kind, data)
+        typed = self._serde.dumps_typed(value)
+        return _digest(*typed), typed
 
-    def digest(self, text: Text) -> bytes:
-        """The digest of the value that a row holds as `text`."""
+    def packed(self, value: Any, typed: Typed | None) -> Text:
+        """A value as a row has it, given what `compare` gave."""
+        return self.text(value) if typed is None else _text(*typed)
+
+    def opened(self, text: Text) -> tuple[Any, bytes]:
+        """What `text` was made of, and the digest of that."""
+        typed = _typed(text)
+        value = self._serde.loads_typed(typed)
         if self._plain is not None:
-            return _digest(*self._plain.dumps_typed(self.value(text)))
-        return _digest(*_typed(text))
+            typed = self._plain.dumps_typed(value)
+        return value, _digest(*typed)
 
 
 def size_of(text: Text) -> int:
@@ -57,13 +66,13 @@ def size_of(text: Text) -> int:
 
 
 def _text(kind: str, data: bytes) -> Text:
-    encoded = b64encode(data).decode("ascii")
+    encoded = b2a_base64(data, newline=False).decode("ascii")
     return encoded if kind == _USUAL else [kind, encoded]
 
 
-def _typed(text: Text) -> tuple[str, bytes]:
+def _typed(text: Text) -> Typed:
     kind, encoded = (_USUAL, text) if isinstance(text, str) else text
-    return kind, b64decode(encoded)
+    return kind, a2b_base64(encoded)
 
 
 def _digest(kind: str, data: bytes) -> bytes:

@@ -103,12 +103,11 @@ class Values:
     async def read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
         """The values of a checkpoint, and what its successor is made from."""
         links = await self._links([(saved, saved.values)])
+        head = Head(saved, saved.versions(self._codec), {})
         values = {
-            name: self._value(links, saved.thread_id, name, ref)
+            name: self._value(links, saved.thread_id, name, ref, head.lists)
             for name, ref in saved.values.items()
         }
-        head = Head(saved, saved.versions(self._codec), {})
-        self._know(head, links)
         return values, head
 
     async def complete(self, head: Head, channels: Iterable[str]) -> None:
@@ -119,23 +118,33 @@ class Values:
             if isinstance(ref := head.saved.values.get(name), Chained) and name not in head.lists
         }
         if refs:
-            self._know(head, await self._links([(head.saved, refs)]), refs)
+            links = await self._links([(head.saved, refs)])
+            for name, ref in refs.items():
+                self._value(links, head.saved.thread_id, name, ref, head.lists)
 
-    def _know(self, head: Head, links: _Links, refs: Mapping[str, Ref] | None = None) -> None:
-        saved = head.saved
-        for name, ref in (saved.values if refs is None else refs).items():
-            if isinstance(ref, Chained):
-                found = links.links[saved.thread_id, ref.chain]
-                head.lists[name] = Version.read(self._codec, ref.chain, ref.link, found)
-
-    def _value(self, links: _Links, thread: str, name: str, ref: Ref) -> Any:
+    def _value(
+        self,
+        links: _Links,
+        thread: str,
+        name: str,
+        ref: Ref,
+        known: dict[str, Version] | None = None,
+    ) -> Any:
+        """A value; what there is to know of a list goes into `known`."""
         if isinstance(ref, Inline):
             return self._codec.value(ref.text)
         if isinstance(ref, Whole):
             return self._codec.value(links.wholes[thread, ref.chain][name])
         chain = links.links[thread, ref.chain]
-        elements = [self._codec.value(text) for text in elements_of(chain, ref.link)]
-        return dict(elements) if chain[ref.link].kind == "dict" else elements
+        last, texts = chain[ref.link], elements_of(chain, ref.link)
+        if known is None:
+            elements = list(map(self._codec.value, texts))
+        else:
+            opened = list(map(self._codec.opened, texts))
+            elements = [value for value, _ in opened]
+            digests = [digest for _, digest in opened]
+            known[name] = Version.of(ref.chain, ref.link, last, texts, digests)
+        return dict(elements) if last.kind == "dict" else elements
 
     async def _links(self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]]) -> _Links:
         """All that the values need, read at once."""

@@ -35,9 +35,13 @@ class Writer:
         for version, value in self.versions:
             links = self.chains[version.chain]
             assert is_complete(links, version.link)
-            elements = [CODEC.value(text) for text in elements_of(links, version.link)]
+            texts = elements_of(links, version.link)
+            opened = [CODEC.opened(text) for text in texts]
+            elements = [element for element, _ in opened]
             assert (dict(elements) if version.kind == "dict" else elements) == value
-            assert Version.read(CODEC, version.chain, version.link, links) == version
+            digests = [digest for _, digest in opened]
+            read = Version.of(version.chain, version.link, links[version.link], texts, digests)
+            assert read == version
 
 
 letters = st.integers(0, 5).map(lambda number: "abcdef"[number] * 40)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mastra_storage_strands import (
     MastraStrandsSessionManager,
     MastraStrandsStorage,
 )
+from remember import Scripted, book
 from strands import Agent
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.multiagent import GraphBuilder
@@ -28,10 +28,6 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from mastra_storage import Message, Storage
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
-from remember import Scripted, book
 
 NewStorage = Callable[[], Storage]
 
