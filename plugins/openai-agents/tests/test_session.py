@@ -110,6 +110,32 @@ async def test_agents_that_add_at_once_lose_nothing(new_storage: NewStorage) -> 
         assert all(found[found.index(f"{name} {t} 0") + 2] == f"{name} {t} 2" for t in range(8))
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
+async def test_a_turn_is_one_write_and_a_read_one_query(
+    new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def counted(storage: Storage, verb: str) -> None:
+        call = getattr(storage.backend, verb)
+
+        async def counting(*args: Any) -> Any:
+            called.append(verb)
+            return await call(*args)
+
+        monkeypatch.setattr(storage.backend, verb, counting)
+
+    async with new_storage() as storage:
+        session = MastraSession("trip", storage)
+        await session.add_items(said(*map(str, range(300))))
+        for verb in ("get", "query", "write"):
+            counted(storage, verb)
+        assert len(await session.get_items()) == 300
+        await session.add_items(said("a", "b"))
+        assert texts(await session.get_items(2)) == ["a", "b"]
+        assert called == ["query", "write", "query"]
+
+
 @pytest.mark.parametrize("stores", [1, 2])
 async def test_no_item_is_popped_twice(new_storage: NewStorage, backend: str, stores: int) -> None:
     if backend == "cloudflare" and stores == 2:

@@ -16,6 +16,7 @@ from mastra_storage_strands import MastraStrandsStorage
 from mastra_storage_strands.tables import DATA
 from strands.storage import InMemoryStorage
 from strands.types.exceptions import StorageError
+from strands.vended_memory_stores.file_memory_store import FileMemoryStore
 
 import mastra_storage
 from mastra_storage import Query, Storage, open_storage
@@ -142,6 +143,18 @@ async def test_namespaces_and_search(new_storage: NewStorage) -> None:
         assert await storage.namespace("").list() == await storage.list()
         await team.delete("notes.md")
         assert await storage.list("team/red/n") == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+async def test_memories(new_storage: NewStorage) -> None:
+    async with MastraStrandsStorage(new_storage()) as storage:
+        await storage.write("session/other", b"oslo oslo")
+        await FileMemoryStore(name="ada", storage=storage).add("# Seats\nAda likes the window")
+        again = FileMemoryStore(name="ada", storage=storage)
+        await again.add("# Seats\nand leaves from Oslo")
+        [found] = await again.search("from Oslo")
+        assert found.content == "# Seats\nAda likes the window\nand leaves from Oslo"
+        assert await storage.list("memory/") == ["memory/ada/seats.md"]
 
 
 async def test_writers_at_once_leave_a_whole_value(new_storage: NewStorage) -> None:
