@@ -76,4 +76,6 @@ def _typed(text: Text) -> Typed:
 
 
 def _digest(kind: str, data: bytes) -> bytes:
+    if kind == _USUAL:
+        return blake2b(data, digest_size=_DIGEST_BYTES).digest()
     return blake2b(data, digest_size=_DIGEST_BYTES, person=kind.encode()[:16]).digest()

@@ -46,17 +46,19 @@ _BOUND: Final = 200_000
 
 
 class Shown(NamedTuple):
-    """Which checkpoint the rows of a thread show: the digests of its messages, by their ids.
+    """Which checkpoint the rows of a thread show, and the digests of its messages, by their ids.
 
-    `made`: whether there is a thread, as far as is known.
+    `channel`: those digests in the order of the channel. `made`: whether there is a thread, as far
+    as is known.
     """
 
     checkpoint_id: str | None
     digests: Mapping[str, bytes]
+    channel: Sequence[bytes]
     made: bool
 
 
-NOTHING: Final = Shown(None, {}, made=False)
+NOTHING: Final = Shown(None, {}, (), made=False)
 """A thread without checkpoints."""
 
 
@@ -81,7 +83,7 @@ class Conversations:
         """Take note of the newest checkpoint, which the rows show."""
         messages = messages_by_id(value, digests)
         if messages is not None:
-            self.know(thread, _showing(checkpoint_id, messages, made=bool(messages)))
+            self.know(thread, _showing(checkpoint_id, messages, digests, made=bool(messages)))
 
     def forget(self, thread: str) -> None:
         self._shown.pop(thread)
@@ -96,6 +98,8 @@ class Conversations:
         thread = Place.of(config).thread
         shown = self._shown.get(thread)
         known = shown is not None and shown.checkpoint_id == get_checkpoint_id(config)
+        if known and shown and digests and digests == shown.channel:
+            return [], shown._replace(checkpoint_id=checkpoint_id)
         messages = messages_by_id(value, digests)
         if messages is None:
             # The channel has not been written to, or is somebody else's.
@@ -111,7 +115,7 @@ class Conversations:
         if ops or (is_new and messages):
             ops = self._with_thread(ops, config, now, is_new=is_new)
         made = bool(ops) or (shown is not None and shown.made)
-        return ops, _showing(checkpoint_id, messages, made=made)
+        return ops, _showing(checkpoint_id, messages, digests, made=made)
 
     async def _difference(
         self,
@@ -205,6 +209,8 @@ class Conversations:
         return [DeletePrefix(MESSAGES, (thread,)), Delete(THREADS, (thread,))]
 
 
-def _showing(checkpoint_id: str, messages: Messages, *, made: bool) -> Shown:
+def _showing(
+    checkpoint_id: str, messages: Messages, channel: Sequence[bytes], *, made: bool
+) -> Shown:
     digests = {name: digest for name, (_, digest) in messages.items()}
-    return Shown(checkpoint_id, digests, made)
+    return Shown(checkpoint_id, digests, channel, made)

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Final
 
-from msgspec import structs
+import msgspec
+from msgspec import Struct, structs
 
 from mastra_storage import (
     Delete,
@@ -31,7 +32,7 @@ from mastra_storage_langgraph._codec import Codec
 from mastra_storage_langgraph._history import ancestors
 from mastra_storage_langgraph._saved import Inline, Saved, Whole
 from mastra_storage_langgraph._writes import writes_query
-from mastra_storage_langgraph.tables import CHECKPOINTS, VALUES, WRITES, key_part
+from mastra_storage_langgraph.tables import CHECKPOINTS, VALUES, WRITES, decoded, key_part
 
 __all__ = ["Retention"]
 
@@ -42,6 +43,15 @@ _ROWS: Final = 200
 _YOUNG: Final = 60_000_000
 # The member of the metadata that names the delta channels that have no value in a checkpoint.
 _COUNTERS: Final = "counters_since_delta_snapshot"
+
+
+class _Based(Struct, frozen=True):
+    """The part of a value's row that says which row it follows."""
+
+    base: str | None = None
+
+
+_based = msgspec.json.Decoder(_Based).decode
 
 
 class Retention:
@@ -156,7 +166,7 @@ def _needed_values(values: Mapping[Key, Row], checkpoints: Iterable[Saved]) -> s
             while link is not None and (key := (saved.thread_id, ref.chain, link)) not in needed:
                 needed.add(key)
                 row = values.get(key)
-                link = None if row is None else VALUES.record_of(row).get("base")
+                link = None if row is None else decoded(row, _based).base
     return needed
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from mastra_storage import Key, Row, Storage
 from mastra_storage_langgraph._codec import Codec, Text
-from mastra_storage_langgraph.tables import CHECKPOINTS, Place, order_of
+from mastra_storage_langgraph.tables import CHECKPOINTS, Place, decoded, order_of
 
 __all__ = ["Chained", "Inline", "Ref", "Saved", "Whole"]
 
@@ -58,7 +58,7 @@ class Saved(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, row: Row) -> Saved:
         """What a row of `CHECKPOINTS` holds."""
-        return msgspec.convert(CHECKPOINTS.record_of(row), cls)
+        return decoded(row, _decode)
 
     @property
     def place(self) -> Place:
@@ -113,3 +113,6 @@ class Saved(Struct, frozen=True, kw_only=True):
         """The versions of the channels."""
         found: dict[str, Any] = codec.value(self.checkpoint)["channel_versions"]
         return found
+
+
+_decode = msgspec.json.Decoder(Saved).decode

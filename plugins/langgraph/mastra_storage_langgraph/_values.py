@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
+from msgspec import Struct
 
 from mastra_storage import Key, Query, Row, Storage, UnavailableError
 from mastra_storage_langgraph._chains import (
@@ -23,7 +24,7 @@ from mastra_storage_langgraph._chains import (
 from mastra_storage_langgraph._codec import Codec, Text, size_of
 from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
 from mastra_storage_langgraph._tasks import together
-from mastra_storage_langgraph.tables import VALUES
+from mastra_storage_langgraph.tables import VALUES, decoded
 
 __all__ = ["Head", "Plan", "Values"]
 
@@ -61,6 +62,16 @@ class Plan(NamedTuple):
     inherits: bool
 
 
+class _Wholes(Struct, frozen=True):
+    """What a row holds of channels that are no lists; that of a link has no `values`."""
+
+    values: dict[str, Text] | None = None
+
+
+_wholes = msgspec.json.Decoder(_Wholes).decode
+_link = msgspec.json.Decoder(Link).decode
+
+
 class _Links:
     """Links that were read, by thread, namespace and chain."""
 
@@ -72,12 +83,11 @@ class _Links:
         for row in rows:
             if row is None:
                 continue
-            record = VALUES.record_of(row)
             chain = row.key[:2]
-            if "values" in record:
-                self.wholes[chain] = record["values"]
+            if (wholes := decoded(row, _wholes).values) is not None:
+                self.wholes[chain] = wholes
             else:
-                self.links.setdefault(chain, {})[row.key[2]] = msgspec.convert(record, Link)
+                self.links.setdefault(chain, {})[row.key[2]] = decoded(row, _link)
 
 
 class Values:
@@ -231,17 +241,17 @@ class _Writer:
         chain = f"{self._token}{len(self._rows)}"
         link, version = await next_link(self._codec, known, value, chain=chain, link=self._token)
         if link is not None:
-            self._add_row(version.chain, version.link, msgspec.to_builtins(link))
+            self._add_row(version.chain, version.link, link)
         return Chained(version.chain, version.link), version
 
     def rows(self) -> list[Row]:
         if self._wholes:
-            self._add_row(self._token, FIRST, {"values": self._wholes})
+            self._add_row(self._token, FIRST, _Wholes(self._wholes))
         return self._rows
 
-    def _add_row(self, chain: str, link: str, members: dict[str, Any]) -> None:
+    def _add_row(self, chain: str, link: str, record: Link | _Wholes) -> None:
         key = {"thread_id": self._thread, "chain": chain, "link": link}
-        self._rows.append(self._storage.new_row(VALUES, {**key, **members}))
+        self._rows.append(self._storage.new_row(VALUES, {**key, **msgspec.to_builtins(record)}))
 
 
 def _chosen(saved: Saved, channels: Collection[str] | None) -> tuple[Saved, Mapping[str, Ref]]:

@@ -11,15 +11,35 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite, writes_sort_key
+from msgspec import Struct
 
 from mastra_storage import Key, Op, Put, Query, Row, Storage
-from mastra_storage_langgraph._codec import Codec
+from mastra_storage_langgraph._codec import Codec, Text
 from mastra_storage_langgraph._saved import Saved
 from mastra_storage_langgraph._tasks import together
-from mastra_storage_langgraph.tables import WRITES, Place, checkpoint_part, key_part, order_of
+from mastra_storage_langgraph.tables import (
+    WRITES,
+    Place,
+    checkpoint_part,
+    decoded,
+    key_part,
+    order_of,
+)
 
 __all__ = ["add_writes", "pending_writes", "read_writes", "writes_query"]
+
+
+class _Call(Struct, frozen=True):
+    """What a row holds of a call: its task, and the index, channel and value of each write."""
+
+    task: str
+    path: str
+    writes: list[tuple[int, str, Text]]
+
+
+_decode = msgspec.json.Decoder(_Call).decode
 
 
 async def add_writes(
@@ -32,24 +52,22 @@ async def add_writes(
     task_path: str,
 ) -> None:
     """Store the writes of one call."""
-    replaced: dict[str, list[list[Any]]] = {}
-    added: list[list[Any]] = []
+    replaced: dict[str, list[tuple[int, str, Text]]] = {}
+    added: list[tuple[int, str, Text]] = []
     for place_in_call, (channel, value) in enumerate(writes):
         idx = WRITES_IDX_MAP.get(channel, place_in_call)
-        entry = [idx, channel, codec.text(value)]
+        entry = (idx, channel, codec.text(value))
         if idx < 0:
             replaced[key_part(f"{task_id}{idx}")] = [entry]
         else:
             added.append(entry)
 
-    def row(call: str, entries: list[list[Any]]) -> Row:
+    def row(call: str, entries: list[tuple[int, str, Text]]) -> Row:
         record = {
             "thread_id": place.thread,
             "checkpoint": checkpoint_part(place.ns, checkpoint_id),
             "call": call,
-            "task": task_id,
-            "path": task_path,
-            "writes": entries,
+            **msgspec.to_builtins(_Call(task_id, task_path, entries)),
         }
         return storage.new_row(WRITES, record, order=order_of(checkpoint_id))
 
@@ -90,13 +108,13 @@ async def read_writes(storage: Storage, checkpoints: Sequence[Saved]) -> list[li
 
 def pending_writes(codec: Codec, rows: Iterable[Row]) -> list[PendingWrite]:
     """The writes in rows of one checkpoint, in the order in which a graph applies them."""
-    found: dict[tuple[str, int], tuple[str, str, Any]] = {}
+    found: dict[tuple[str, int], tuple[str, str, Text]] = {}
     for row in rows:
-        record = WRITES.record_of(row)
-        for idx, channel, text in record["writes"]:
+        call = decoded(row, _decode)
+        for idx, channel, text in call.writes:
             if idx < 0:
-                found[record["task"], idx] = (record["path"], channel, text)
+                found[call.task, idx] = (call.path, channel, text)
             else:
-                found.setdefault((record["task"], idx), (record["path"], channel, text))
+                found.setdefault((call.task, idx), (call.path, channel, text))
     ordered = sorted(found.items(), key=lambda one: writes_sort_key(one[1][0], *one[0]))
     return [(task, channel, codec.value(text)) for (task, _), (_, channel, text) in ordered]

@@ -266,6 +266,8 @@ class MastraSaver(SyncSaver):
             change, shown = await self._conversations.change(config, saved.id, value, digests)
             ops += change
         await self._storage.write_rows(*ops)
+        if parent:
+            self._heads.pop((place, parent))  # what follows it mostly follows the new one
         self._heads.put((place, saved.id), new, new.size)
         if shown is not None:
             self._conversations.know(place.thread, shown)

@@ -6,11 +6,16 @@ A checkpoint is a row of its own, without the values of its channels; it names t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from mastra_storage import InvalidArgumentError, Key, Table
+import msgspec
+
+from mastra_storage import InvalidArgumentError, Key, Row, StorageError, Table
+
+T = TypeVar("T")
 
 __all__ = ["CHECKPOINTS", "ITEMS", "SAVER_TABLES", "VALUES", "WRITES", "Place", "key_part"]
 
@@ -87,6 +92,17 @@ def key_part(text: str) -> str:
     if len(text) <= _MAX_PART_BYTES // 4 or len(text.encode()) <= _MAX_PART_BYTES:
         return text
     return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def decoded(row: Row, decode: Callable[[bytes], T]) -> T:
+    """What a row holds. `StorageError` when it is something else."""
+    try:
+        return decode(row.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise StorageError(
+            f"the row {row.key!r} of table {row.table.name!r} does not hold what LangGraph's "
+            "adapter writes; it was written by something else, or damaged"
+        ) from exc
 
 
 def order_of(checkpoint_id: str) -> int:
