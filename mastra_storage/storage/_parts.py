@@ -24,10 +24,14 @@ _MANIFEST_BYTES: Final = 256
 
 
 class Manifest(Struct, frozen=True):
-    """In how many parts a value is, and how many bytes it has."""
+    """In how many parts a value is, how many bytes it has, and which write made it.
+
+    The row's own version is a new one after an import; its parts stay where they are.
+    """
 
     count: int
     bytes: int
+    version: str
 
 
 class _Whole(Struct, frozen=True):
@@ -57,7 +61,7 @@ def manifest_of(row: Row) -> Manifest | None:
 
 def part_keys(row: Row, manifest: Manifest) -> list[Key]:
     """The keys of a row's parts, in order."""
-    return [(*row.key, row.version, f"{number:06}") for number in range(manifest.count)]
+    return [(*row.key, manifest.version, f"{number:06}") for number in range(manifest.count)]
 
 
 def join(row: Row, manifest: Manifest, parts: Sequence[Row]) -> Row:
@@ -104,7 +108,7 @@ def _put(op: Put, limit: int | None) -> list[Op]:
         return [op]
     size = (largest - _AROUND) // 4 * 3  # of what becomes base64
     pieces = [row.value[at : at + size] for at in range(0, len(row.value), size)]
-    manifest = Manifest(len(pieces), len(row.value))
+    manifest = Manifest(len(pieces), len(row.value), row.version)
     parts = [
         structs.replace(
             row,
@@ -125,7 +129,7 @@ def _put(op: Put, limit: int | None) -> list[Op]:
 
 def _deletes(old: Row | None, *, unless: str | None = None) -> list[Op]:
     manifest = None if old is None else manifest_of(old)
-    if old is None or manifest is None or old.version == unless:
+    if old is None or manifest is None or manifest.version == unless:
         return []
     return [Delete(old.table.parts, key) for key in part_keys(old, manifest)]
 

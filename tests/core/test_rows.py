@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mastra_storage import (
     ABSENT,
@@ -208,6 +209,18 @@ async def test_what_replaces_or_deletes_a_value_takes_its_parts_along(
     [row, other] = await storage.get_rows(NOTES, [key[1], ("p", "n")])
     assert (row is not None) == (change in ("replace", "insert"))
     assert (other is None) == (change == "clear")
+
+
+async def test_a_row_that_gets_another_version_keeps_its_parts(storage: Storage) -> None:
+    """As an import gives it one."""
+    await storage.write_rows(Put(note(storage, WHOLE)))
+    [stored] = await storage.backend.get(NOTES, [("o", "n")])
+    assert stored is not None
+    await storage.backend.write([Put(structs.replace(stored, version="another"))])
+    [row] = await storage.get_rows(NOTES, [("o", "n")])
+    assert text_of(row) == WHOLE
+    await storage.change_rows([(NOTES, ("o", "n"))], lambda _: [Delete(NOTES, ("o", "n"))])
+    assert await parts(storage) == []
 
 
 async def test_a_row_whose_parts_are_not_there_is_an_error(
