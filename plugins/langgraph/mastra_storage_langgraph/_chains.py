@@ -17,9 +17,18 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from mastra_storage_langgraph._codec import Codec, Text, Typed, size_of
+from mastra_storage_langgraph._codec import Codec, Form, Text, form_of, text_of
 
-__all__ = ["FIRST", "Link", "Version", "elements_of", "is_complete", "is_list", "next_link"]
+__all__ = [
+    "FIRST",
+    "Link",
+    "Version",
+    "elements_of",
+    "is_complete",
+    "is_list",
+    "next_link",
+    "opened_version",
+]
 
 FIRST: Final = "0"
 """The name of the first link of every chain."""
@@ -51,21 +60,35 @@ class Link(Struct, frozen=True):
 
 
 class Version(NamedTuple):
-    """What is known of a stored version, to make the next one from."""
+    """What is known of a stored version, to read it, and to make the next one from.
+
+    `weight` is what all links up to this one take.
+    """
 
     kind: Kind
     chain: str
     link: str
+    forms: list[Form]
     digests: list[bytes]
-    weights: list[int]
     weight: int
 
-    @classmethod
-    def of(
-        cls, chain: str, link: str, last: Link, texts: Sequence[Text], digests: list[bytes]
-    ) -> Version:
-        """The version at a link, given its elements and their digests."""
-        return cls(last.kind, chain, link, digests, list(map(_weight, texts)), last.weight)
+    def value(self, codec: Codec) -> Any:
+        """The list or dict, made anew."""
+        elements = list(map(codec.value, self.forms))
+        return dict(elements) if self.kind == "dict" else elements
+
+
+def opened_version(
+    codec: Codec, links: Mapping[str, Link], chain: str, link: str
+) -> tuple[Any, Version]:
+    """The value at a link, and what is known of it."""
+    last = links[link]
+    forms = elements_of(links, link)
+    opened = list(map(codec.opened, forms))
+    elements = [value for value, _ in opened]
+    digests = [digest for _, digest in opened]
+    value = dict(elements) if last.kind == "dict" else elements
+    return value, Version(last.kind, chain, link, forms, digests, last.weight)
 
 
 def is_list(value: Any) -> bool:
@@ -84,26 +107,37 @@ async def next_link(
     kind: Kind = "dict" if type(value) is dict else "list"
     # Taken at once: the graph goes on while this waits.
     elements = list(value.items()) if kind == "dict" else list(value)
-    compared: list[tuple[bytes, Typed | None]] = []
+    compared: list[tuple[bytes, Form | None]] = []
     for place, element in enumerate(elements):
         if place and place % _AT_ONCE == 0:
             await asyncio.sleep(0)
         compared.append(codec.compare(element))
     digests = [digest for digest, _ in compared]
+
+    def new(start: int, count: int) -> list[Form]:
+        places = range(start, start + count)
+        return [compared[place][1] or codec.form(elements[place]) for place in places]
+
     if base is not None and base.kind == kind:
         if base.digests == digests:
             return None, base
+        forms: list[Form] = []
+        items: list[Form] = []
         runs = _runs(base.digests, digests)
-        items = _new(codec, runs, elements, compared)
-        weights = _weights(base.weights, runs, items)
-        weight = base.weight + (sum(map(_weight, items)) or _AROUND)
-        if len(items) < len(digests) and weight <= 2 * sum(weights) + _SLACK:
-            found = Link(kind, runs, items, weight, base.link)
-            return found, Version(kind, base.chain, link, digests, weights, weight)
-    items = _new(codec, [len(elements)], elements, compared)
-    weights = list(map(_weight, items))
-    found = Link(kind, [len(items)], items, sum(weights))
-    return found, Version(kind, chain, FIRST, digests, weights, found.weight)
+        for run in runs:
+            if isinstance(run, int):
+                items += (added := new(len(forms), run))
+                forms += added
+            else:
+                forms += base.forms[run[0] : sum(run)]
+        weight = base.weight + (_weight(items) or _AROUND)
+        if len(items) < len(digests) and weight <= 2 * _weight(forms) + _SLACK:
+            found = Link(kind, runs, list(map(text_of, items)), weight, base.link)
+            return found, Version(kind, base.chain, link, forms, digests, weight)
+    forms = new(0, len(elements))
+    weight = _weight(forms)
+    found = Link(kind, [len(forms)], list(map(text_of, forms)), weight)
+    return found, Version(kind, chain, FIRST, forms, digests, weight)
 
 
 def is_complete(links: Mapping[str, Link], name: str | None) -> bool:
@@ -115,7 +149,7 @@ def is_complete(links: Mapping[str, Link], name: str | None) -> bool:
     return True
 
 
-def elements_of(links: Mapping[str, Link], name: str) -> list[Text]:
+def elements_of(links: Mapping[str, Link], name: str) -> list[Form]:
     """The elements of the version at a link."""
     path = [links[name]]
     while path[-1].base is not None:
@@ -129,7 +163,7 @@ def elements_of(links: Mapping[str, Link], name: str) -> list[Text]:
         before, elements = elements, []
         for run in link.runs:
             elements += islice(items, run) if isinstance(run, int) else before[run[0] : sum(run)]
-    return elements
+    return list(map(form_of, elements))
 
 
 def _runs(old: Sequence[bytes], new: Sequence[bytes]) -> list[Run]:
@@ -158,33 +192,5 @@ def _runs(old: Sequence[bytes], new: Sequence[bytes]) -> list[Run]:
     return runs
 
 
-def _new(
-    codec: Codec,
-    runs: Sequence[Run],
-    elements: Sequence[Any],
-    compared: Sequence[tuple[bytes, Typed | None]],
-) -> list[Text]:
-    """The texts of the elements that no run has from the base."""
-    items: list[Text] = []
-    at = 0
-    for run in runs:
-        count = run if isinstance(run, int) else run[1]
-        if isinstance(run, int):
-            items += [codec.packed(elements[n], compared[n][1]) for n in range(at, at + count)]
-        at += count
-    return items
-
-
-def _weights(old: Sequence[int], runs: Sequence[Run], items: Sequence[Text]) -> list[int]:
-    left = iter(items)
-    weights: list[int] = []
-    for run in runs:
-        if isinstance(run, int):
-            weights += map(_weight, islice(left, run))
-        else:
-            weights += old[run[0] : sum(run)]
-    return weights
-
-
-def _weight(text: Text) -> int:
-    return size_of(text) + _AROUND
+def _weight(forms: Sequence[Form]) -> int:
+    return sum([len(data) for _, data in forms]) + _AROUND * len(forms)

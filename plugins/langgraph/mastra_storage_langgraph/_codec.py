@@ -13,13 +13,13 @@ from typing import Any, Final, TypeAlias
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-__all__ = ["Codec", "Text", "Typed", "size_of"]
+__all__ = ["Codec", "Form", "Text", "form_of", "text_of"]
 
 Text: TypeAlias = str | list[str]
-"""A value in a row: base64 of msgpack, or a list of another type's name and its base64."""
+"""A form in a row: base64 of msgpack, or the name of another format and base64."""
 
-Typed: TypeAlias = tuple[str, bytes]
-"""What a serialiser makes of a value: the name of its form, and the bytes."""
+Form: TypeAlias = tuple[str, bytes]
+"""What a serialiser makes of a value: the name of a format, and bytes."""
 
 _USUAL: Final = "msgpack"
 _DIGEST_BYTES: Final = 16
@@ -32,45 +32,46 @@ class Codec:
         self._serde = serde
         self._plain = serde.serde if isinstance(serde, EncryptedSerializer) else None
 
+    def form(self, value: Any) -> Form:
+        """A value as it is stored."""
+        return self._serde.dumps_typed(value)
+
+    def value(self, form: Form) -> Any:
+        """What a form was made of."""
+        return self._serde.loads_typed(form)
+
     def text(self, value: Any) -> Text:
         """A value as a row has it."""
-        return _text(*self._serde.dumps_typed(value))
+        return text_of(self.form(value))
 
-    def value(self, text: Text) -> Any:
-        """What `text` was made of."""
-        return self._serde.loads_typed(_typed(text))
+    def read(self, text: Text) -> Any:
+        """What a text was made of."""
+        return self.value(form_of(text))
 
-    def compare(self, value: Any) -> tuple[bytes, Typed | None]:
-        """The digest of a value, and its serialised form where that came with it for free."""
+    def compare(self, value: Any) -> tuple[bytes, Form | None]:
+        """The digest of a value, and its form where that came with it for free."""
         if self._plain is not None:
             return _digest(*self._plain.dumps_typed(value)), None
-        typed = self._serde.dumps_typed(value)
-        return _digest(*typed), typed
+        form = self._serde.dumps_typed(value)
+        return _digest(*form), form
 
-    def packed(self, value: Any, typed: Typed | None) -> Text:
-        """A value as a row has it, given what `compare` gave."""
-        return self.text(value) if typed is None else _text(*typed)
-
-    def opened(self, text: Text) -> tuple[Any, bytes]:
-        """What `text` was made of, and the digest of that."""
-        typed = _typed(text)
-        value = self._serde.loads_typed(typed)
+    def opened(self, form: Form) -> tuple[Any, bytes]:
+        """What a form was made of, and the digest of that."""
+        value = self._serde.loads_typed(form)
         if self._plain is not None:
-            typed = self._plain.dumps_typed(value)
-        return value, _digest(*typed)
+            form = self._plain.dumps_typed(value)
+        return value, _digest(*form)
 
 
-def size_of(text: Text) -> int:
-    """How many bytes a text takes in a row."""
-    return len(text) if isinstance(text, str) else sum(map(len, text)) + 5
-
-
-def _text(kind: str, data: bytes) -> Text:
+def text_of(form: Form) -> Text:
+    """A form as a row has it."""
+    kind, data = form
     encoded = b2a_base64(data, newline=False).decode("ascii")
     return encoded if kind == _USUAL else [kind, encoded]
 
 
-def _typed(text: Text) -> Typed:
+def form_of(text: Text) -> Form:
+    """The form that a row has as `text`."""
     kind, encoded = (_USUAL, text) if isinstance(text, str) else text
     return kind, a2b_base64(encoded)
 

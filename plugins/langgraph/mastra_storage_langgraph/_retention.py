@@ -85,7 +85,7 @@ class Retention:
 
     async def _needed(self, saved: Saved) -> list[Key]:
         """The ancestors that the delta channels of a checkpoint are rebuilt from."""
-        counters = self._codec.value(saved.metadata).get(_COUNTERS) or {}
+        counters = self._codec.read(saved.metadata).get(_COUNTERS) or {}
         versions = saved.versions(self._codec)
         missing = {name for name in counters if name in versions and name not in saved.values}
         needed: list[Key] = []

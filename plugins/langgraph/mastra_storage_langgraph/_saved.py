@@ -105,13 +105,13 @@ class Saved(Struct, frozen=True, kw_only=True):
 
     def body(self, codec: Codec, values: Mapping[str, Any]) -> Checkpoint:
         """The checkpoint, with the values of its channels."""
-        body: dict[str, Any] = codec.value(self.checkpoint)
+        body: dict[str, Any] = codec.read(self.checkpoint)
         # In the order in which they were given.
         return {**body, "channel_values": {name: values[name] for name in self.values}}  # type: ignore[typeddict-item]
 
     def versions(self, codec: Codec) -> dict[str, Any]:
         """The versions of the channels."""
-        found: dict[str, Any] = codec.value(self.checkpoint)["channel_versions"]
+        found: dict[str, Any] = codec.read(self.checkpoint)["channel_versions"]
         return found
 
 

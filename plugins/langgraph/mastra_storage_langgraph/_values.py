@@ -20,8 +20,9 @@ from mastra_storage_langgraph._chains import (
     is_complete,
     is_list,
     next_link,
+    opened_version,
 )
-from mastra_storage_langgraph._codec import Codec, Text, size_of
+from mastra_storage_langgraph._codec import Codec, Text
 from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
 from mastra_storage_langgraph._tasks import together
 from mastra_storage_langgraph.tables import VALUES, decoded
@@ -32,6 +33,8 @@ __all__ = ["Head", "Plan", "Values"]
 _INLINE: Final = 44
 # A list of more elements is not tried as an inline value.
 _FEW: Final = 4
+# What a remembered element takes, besides its own bytes.
+_AROUND: Final = 200
 # How often rows are looked for that a checkpoint refers to, and how long after, in seconds: some
 # stores show a row before those that were written ahead of it.
 _ATTEMPTS: Final = 5
@@ -39,15 +42,35 @@ _WAIT: Final = 0.1
 
 
 class Head(NamedTuple):
-    """What the next checkpoint is made from: the values of its parent, and its lists."""
+    """A checkpoint as it is remembered: what its values are, and what follows it is made from.
+
+    `lists` has what is known of lists, `wholes` other values, both as far as they were seen.
+    """
 
     saved: Saved
     versions: Mapping[str, Any]
     lists: dict[str, Version]
+    wholes: dict[str, Text]
 
     @property
     def size(self) -> int:
-        return 1 + sum(len(version.digests) for version in self.lists.values())
+        """About how many bytes of memory it takes."""
+        lists = [_AROUND + len(data) for one in self.lists.values() for _, data in one.forms]
+        return 1000 + sum(lists) + sum(map(len, self.wholes.values()))
+
+    def values(self, codec: Codec) -> dict[str, Any] | None:
+        """The values of all channels, made anew; `None` where some were not seen."""
+        found: dict[str, Any] = {}
+        for name, ref in self.saved.values.items():
+            if isinstance(ref, Inline):
+                found[name] = codec.read(ref.text)
+            elif name in self.lists:
+                found[name] = self.lists[name].value(codec)
+            elif name in self.wholes:
+                found[name] = codec.read(self.wholes[name])
+            else:
+                return None
+        return found
 
 
 class Plan(NamedTuple):
@@ -58,6 +81,7 @@ class Plan(NamedTuple):
 
     refs: dict[str, Ref]
     lists: dict[str, Version]
+    wholes: dict[str, Text]
     rows: list[Row]
     inherits: bool
 
@@ -111,11 +135,11 @@ class Values:
         ]
 
     async def read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
-        """The values of a checkpoint, and what its successor is made from."""
+        """The values of a checkpoint, and all there is to remember of it."""
         links = await self._links([(saved, saved.values)])
-        head = Head(saved, saved.versions(self._codec), {})
+        head = Head(saved, saved.versions(self._codec), {}, {})
         values = {
-            name: self._value(links, saved.thread_id, name, ref, head.lists)
+            name: self._value(links, saved.thread_id, name, ref, head)
             for name, ref in saved.values.items()
         }
         return values, head
@@ -130,31 +154,25 @@ class Values:
         if refs:
             links = await self._links([(head.saved, refs)])
             for name, ref in refs.items():
-                self._value(links, head.saved.thread_id, name, ref, head.lists)
+                self._value(links, head.saved.thread_id, name, ref, head)
 
     def _value(
-        self,
-        links: _Links,
-        thread: str,
-        name: str,
-        ref: Ref,
-        known: dict[str, Version] | None = None,
+        self, links: _Links, thread: str, name: str, ref: Ref, head: Head | None = None
     ) -> Any:
-        """A value; what there is to know of a list goes into `known`."""
+        """A value; `head` remembers it."""
         if isinstance(ref, Inline):
-            return self._codec.value(ref.text)
+            return self._codec.read(ref.text)
         if isinstance(ref, Whole):
-            return self._codec.value(links.wholes[thread, ref.chain][name])
+            text = links.wholes[thread, ref.chain][name]
+            if head is not None:
+                head.wholes[name] = text
+            return self._codec.read(text)
         chain = links.links[thread, ref.chain]
-        last, texts = chain[ref.link], elements_of(chain, ref.link)
-        if known is None:
-            elements = list(map(self._codec.value, texts))
-        else:
-            opened = list(map(self._codec.opened, texts))
-            elements = [value for value, _ in opened]
-            digests = [digest for _, digest in opened]
-            known[name] = Version.of(ref.chain, ref.link, last, texts, digests)
-        return dict(elements) if last.kind == "dict" else elements
+        if head is not None:
+            value, head.lists[name] = opened_version(self._codec, chain, ref.chain, ref.link)
+            return value
+        elements = list(map(self._codec.value, elements_of(chain, ref.link)))
+        return dict(elements) if chain[ref.link].kind == "dict" else elements
 
     async def _links(self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]]) -> _Links:
         """All that the values need, read at once."""
@@ -201,7 +219,7 @@ class Values:
         if head is not None:
             await self.complete(head, [name for name in written if is_list(values[name])])
         writer = _Writer(self._storage, self._codec, thread)
-        plan = Plan({}, {}, [], inherits=False)
+        plan = Plan({}, {}, {}, [], inherits=False)
         inherits = False
         for name, value in values.items():
             known = None if head is None else head.lists.get(name)
@@ -212,10 +230,14 @@ class Values:
                 )
             else:
                 plan.refs[name], version = head.saved.values[name], known
+                if name in head.wholes:
+                    plan.wholes[name] = head.wholes[name]
                 inherits |= not isinstance(plan.refs[name], Inline)
             if version is not None:
                 plan.lists[name] = version
-        return plan._replace(rows=writer.rows(), inherits=inherits)
+        return plan._replace(
+            wholes=plan.wholes | writer.wholes, rows=writer.rows(), inherits=inherits
+        )
 
 
 class _Writer:
@@ -226,17 +248,17 @@ class _Writer:
         self._codec = codec
         self._thread = thread
         self._token = secrets.token_urlsafe(9)
-        self._wholes: dict[str, Text] = {}
+        self.wholes: dict[str, Text] = {}
         self._rows: list[Row] = []
 
     async def add(self, name: str, value: Any, known: Version | None) -> tuple[Ref, Version | None]:
         """Keep a value; gives how to refer to it, and what is known of it if it is a list."""
         if not is_list(value) or len(value) <= _FEW:
             text = self._codec.text(value)
-            if size_of(text) <= _INLINE:
+            if isinstance(text, str) and len(text) <= _INLINE:
                 return Inline(text), None
             if not is_list(value):
-                self._wholes[name] = text
+                self.wholes[name] = text
                 return Whole(self._token), None
         chain = f"{self._token}{len(self._rows)}"
         link, version = await next_link(self._codec, known, value, chain=chain, link=self._token)
@@ -245,8 +267,8 @@ class _Writer:
         return Chained(version.chain, version.link), version
 
     def rows(self) -> list[Row]:
-        if self._wholes:
-            self._add_row(self._token, FIRST, _Wholes(self._wholes))
+        if self.wholes:
+            self._add_row(self._token, FIRST, _Wholes(self.wholes))
         return self._rows
 
     def _add_row(self, chain: str, link: str, record: Link | _Wholes) -> None:

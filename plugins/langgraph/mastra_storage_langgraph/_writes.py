@@ -117,4 +117,4 @@ def pending_writes(codec: Codec, rows: Iterable[Row]) -> list[PendingWrite]:
             else:
                 found.setdefault((call.task, idx), (call.path, channel, text))
     ordered = sorted(found.items(), key=lambda one: writes_sort_key(one[1][0], *one[0]))
-    return [(task, channel, codec.value(text)) for (task, _), (_, channel, text) in ordered]
+    return [(task, channel, codec.read(text)) for (task, _), (_, channel, text) in ordered]

@@ -53,8 +53,8 @@ from mastra_storage_langgraph.tables import CHECKPOINTS, SAVER_TABLES, Place, ke
 
 __all__ = ["MastraSaver"]
 
-# How many elements of lists are remembered, of all threads together.
-_BOUND: Final = 200_000
+# How many bytes of values are remembered, of all threads together.
+_BOUND: Final = 32 * 2**20
 # How often a checkpoint is written whose thread others change or delete meanwhile.
 _ATTEMPTS: Final = 5
 
@@ -108,7 +108,8 @@ class MastraSaver(SyncSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that `config` names, else the newest of its thread; `None` without one.
 
-        Two round trips: the checkpoint, then its values and pending writes together.
+        Two round trips: the checkpoint, then pending writes together with its values, where they
+        are not remembered from an earlier call (up to 32 MiB are, of the threads last used).
         """
         place = Place.of(config)
         checkpoint_id = get_checkpoint_id(config)
@@ -119,10 +120,8 @@ class MastraSaver(SyncSaver):
             return None
         saved = found[0]
         (values, head), rows = await together(
-            self._values.read_head(saved),
-            self._storage.find_rows(writes_query(place, saved.id)),
+            self._read_head(saved), self._storage.find_rows(writes_query(place, saved.id))
         )
-        self._heads.put((place, saved.id), head, head.size)
         if not checkpoint_id:
             self._know_conversation(found, head, values)
         return self._tuple(saved, values, pending_writes(self._codec, rows))
@@ -144,7 +143,7 @@ class MastraSaver(SyncSaver):
         found = checkpoint_pages(self._storage, config, before=before, limit=limit)
         async with aclosing(found) as pages:
             async for page in pages:
-                chosen = [one for one in page if _matches(codec.value(one.metadata), filter)][:left]
+                chosen = [one for one in page if _matches(codec.read(one.metadata), filter)][:left]
                 for one in await self._tuples(chosen):
                     yield one
                 left = None if left is None else left - len(chosen)
@@ -163,6 +162,17 @@ class MastraSaver(SyncSaver):
         if not found:
             return {channel: {"writes": []} for channel in channels}
         return await delta_history(self._storage, self._codec, self._values, found[0], channels)
+
+    async def _read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
+        """The values of a checkpoint, from memory where they are: they never change."""
+        known = self._heads.get((saved.place, saved.id))
+        if known is not None and known.saved == saved:
+            values = known.values(self._codec)
+            if values is not None:
+                return values, known
+        values, head = await self._values.read_head(saved)
+        self._heads.put((saved.place, saved.id), head, head.size)
+        return values, head
 
     async def _rows(self, place: Place, checkpoint_id: str | None) -> list[Saved]:
         """The checkpoint of this id; without one the newest two, newest first."""
@@ -189,7 +199,7 @@ class MastraSaver(SyncSaver):
         return CheckpointTuple(
             config=saved.config,
             checkpoint=saved.body(codec, values),
-            metadata=codec.value(saved.metadata),
+            metadata=codec.read(saved.metadata),
             parent_config=saved.parent_config,
             pending_writes=writes,
         )
@@ -258,7 +268,7 @@ class MastraSaver(SyncSaver):
         if head is not None and plan.inherits and self._storage.capabilities.atomic:
             # What it refers to is there as long as its parent is.
             ops.append(Touch(CHECKPOINTS, head.saved.key, time.time_ns() // 1000))
-        new = Head(saved, checkpoint["channel_versions"], plan.lists)
+        new = Head(saved, checkpoint["channel_versions"], plan.lists, plan.wholes)
         shown = None
         if self._conversations.concerns(place):
             value = checkpoint["channel_values"].get(CHANNEL)
@@ -279,7 +289,7 @@ class MastraSaver(SyncSaver):
             return known
         return next(
             (
-                Head(saved, saved.versions(self._codec), {})
+                Head(saved, saved.versions(self._codec), {}, {})
                 for saved in await self._rows(place, checkpoint_id)
             ),
             None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 
+import pytest
+from backends import only_sqlite
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from mastra_storage_langgraph import MastraSaver
@@ -20,6 +22,14 @@ TESTS = {
     "copy_thread": 8,
     "prune": 8,
 }
+
+
+@only_sqlite
+async def test_a_saver_that_remembers_nothing_passes_as_well(
+    new_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mastra_storage_langgraph.saver._BOUND", 0)
+    await test_every_test_of_every_capability_passes(new_storage)
 
 
 async def test_every_test_of_every_capability_passes(new_storage: Callable[[], Storage]) -> None:

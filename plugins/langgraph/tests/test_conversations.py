@@ -202,7 +202,10 @@ async def test_what_no_message_can_hold_does_not_fail_the_checkpoint(
         assert rows[0] == ("user", [{"type": "image", "data": "AAE=", "size": "NaN"}])
         assert rows[1] == ("unknown", "(holds what is not JSON; the checkpoints have it)")
         assert [content for _, content in rows[2:]] == ["no id", "no id", "long id"]
-        assert [one.id for one in (await thread.values())["messages"]] == [m.id for m in messages]
+        kept = await thread.saver.aget_tuple(thread.config)
+        assert kept is not None
+        ids = [message.id for message in kept.checkpoint["channel_values"]["messages"]]
+        assert ids == [message.id for message in messages]
 
 
 @without_kv

@@ -48,7 +48,11 @@ class Thread:
         return self.config
 
     async def tuple(self, config: Any = None) -> CheckpointTuple:
-        found = await self.saver.aget_tuple(config or self.config)
+        """What a saver reads that remembers nothing."""
+        saver = MastraSaver(self.saver._storage, serde=self.saver.serde)
+        found = await saver.aget_tuple(config or self.config)
+        remembered = await self.saver.aget_tuple(config or self.config)
+        assert remembered == found
         assert found is not None
         return found
 
