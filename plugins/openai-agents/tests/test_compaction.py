@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from agents import RunContextWrapper
 from agents.memory import OpenAIResponsesCompactionSession
+from backends import on_sqlite, on_sqlite_and_convex, on_sqlite_and_kv
 from mastra_storage_openai_agents import MastraSession
 
 from mastra_storage import Storage
@@ -34,7 +34,7 @@ class OpenAI:
         return SimpleNamespace(output=[SUMMARY], usage=None)
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "cloudflare"])
+@on_sqlite_and_kv
 async def test_the_sdk_compacts_a_session(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage, metadata={"a": 1})
@@ -51,7 +51,7 @@ async def test_the_sdk_compacts_a_session(new_storage: NewStorage) -> None:
         assert thread.metadata == {"a": 1}
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "convex"])
+@on_sqlite_and_convex
 async def test_what_is_replaced_is_the_suffix(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage)
@@ -71,7 +71,7 @@ async def test_what_is_replaced_is_the_suffix(new_storage: NewStorage) -> None:
         assert whole.complete
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "convex"])
+@on_sqlite_and_convex
 async def test_one_of_a_pop_and_a_replacement_wins(new_storage: NewStorage) -> None:
     async with new_storage() as one, new_storage() as other:
         for name in map(str, range(6)):
@@ -87,7 +87,7 @@ async def test_one_of_a_pop_and_a_replacement_wins(new_storage: NewStorage) -> N
             assert (left, popped) in ([([], SUMMARY)] if replaced else [(said("a"), said("b")[0])])
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_expired_items_at_the_front_are_pruned(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage)
@@ -100,7 +100,7 @@ async def test_expired_items_at_the_front_are_pruned(new_storage: NewStorage) ->
         assert await session.get_items() == [*said("kept", "old"), SUMMARY]
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "cloudflare"])
+@on_sqlite_and_kv
 async def test_there_is_no_snapshot_where_it_would_not_be_sound(
     new_storage: NewStorage, backend: str
 ) -> None:
@@ -113,7 +113,7 @@ async def test_there_is_no_snapshot_where_it_would_not_be_sound(
         assert (snapshot is None) == (backend == "cloudflare")
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_automatic_compaction_replaces_what_the_model_saw(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from backends import on_sqlite_and_kv
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "remember.py"
 
@@ -19,7 +19,7 @@ def run(*command: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "cloudflare"])
+@on_sqlite_and_kv
 def test_it_goes_on_in_a_new_process(storage_url: str) -> None:
     example = [sys.executable, "-W", "error", str(EXAMPLE), storage_url]
     assert run(*example) == "0 items from before · Oslo, please · You have seat 12A to Oslo.\n"

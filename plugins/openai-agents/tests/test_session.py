@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from agents.memory import Session, SessionSettings
+from backends import on_sqlite, on_sqlite_and_convex
 from items import ITEMS, as_json
 from mastra_storage_openai_agents import MastraSession
 
@@ -61,7 +62,7 @@ async def test_sessions_are_listed_for_a_user(new_storage: NewStorage) -> None:
         assert thread.title == "T"
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_thread_that_is_there_keeps_what_it_has(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         made = await storage.save_thread(
@@ -78,7 +79,7 @@ async def test_a_thread_that_is_there_keeps_what_it_has(new_storage: NewStorage)
         assert thread.updated_at > made.updated_at
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "convex"])
+@on_sqlite_and_convex
 async def test_two_that_begin_a_session_at_once_leave_one_thread(
     new_storage: NewStorage,
 ) -> None:
@@ -110,7 +111,7 @@ async def test_agents_that_add_at_once_lose_nothing(new_storage: NewStorage) -> 
         assert all(found[found.index(f"{name} {t} 0") + 2] == f"{name} {t} 2" for t in range(8))
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_turn_is_one_write_and_a_read_one_query(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,10 +137,17 @@ async def test_a_turn_is_one_write_and_a_read_one_query(
         assert called == ["query", "write", "query"]
 
 
-@pytest.mark.parametrize("stores", [1, 2])
-async def test_no_item_is_popped_twice(new_storage: NewStorage, backend: str, stores: int) -> None:
-    if backend == "cloudflare" and stores == 2:
-        pytest.skip("KV has no compare-and-set: this is promised within a storage")
+# KV has no compare-and-set: there it is promised within one storage.
+@pytest.mark.parametrize(
+    ("backend", "stores"),
+    [
+        ("sqlite", 1),
+        ("sqlite", 2),
+        pytest.param("convex", 2, marks=pytest.mark.once),
+        pytest.param("cloudflare", 1, marks=pytest.mark.once),
+    ],
+)
+async def test_no_item_is_popped_twice(new_storage: NewStorage, stores: int) -> None:
     async with new_storage() as one, new_storage() as other:
         await MastraSession("trip", one).add_items(said(*map(str, range(12))))
         sessions = [MastraSession("trip", [one, other][n % stores]) for n in range(4)]
@@ -173,7 +181,7 @@ async def test_a_cleared_session_is_empty_and_goes_on(new_storage: NewStorage) -
         assert thread.metadata == {"a": 1}
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_deleted_session_begins_anew(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage)
@@ -184,7 +192,7 @@ async def test_a_deleted_session_begins_anew(new_storage: NewStorage) -> None:
         assert await session.get_items() == said("two")
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_limits(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage, session_settings=SessionSettings(limit=2))
@@ -207,7 +215,7 @@ async def test_it_is_a_session() -> None:
     assert "trip" in repr(session)
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_what_json_cannot_hold_is_refused_whole(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage)
@@ -217,7 +225,7 @@ async def test_what_json_cannot_hold_is_refused_whole(new_storage: NewStorage) -
         assert await session.get_items() == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_order_holds_while_clocks_differ(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         await MastraSession("trip", storage).add_items(said("a"))

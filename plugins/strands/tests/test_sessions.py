@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import on_sqlite
 from mastra_storage_strands import (
     MastraStrandsRepository,
     MastraStrandsSessionManager,
@@ -109,7 +110,7 @@ def agent_in(session: SessionManager[Any], agent_id: str, **given: Any) -> Agent
     )
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_conversations_are_threads(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage, new_storage() as core:
         agent = await asyncio.to_thread(agent_with, storage)
@@ -125,7 +126,7 @@ async def test_conversations_are_threads(new_storage: NewStorage) -> None:
         assert again.messages == agent.messages
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_redaction_is_what_the_thread_shows(new_storage: NewStorage) -> None:
     def redacted(storage: MastraStrandsStorage) -> None:
         agent = agent_with(storage)
@@ -141,7 +142,7 @@ async def test_a_redaction_is_what_the_thread_shows(new_storage: NewStorage) -> 
         assert [message["content"] for message in again.messages] == [[{"text": "[gone]"}]]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_window_of_the_conversation_is_restored(new_storage: NewStorage) -> None:
     def made(storage: MastraStrandsStorage) -> Agent:
         window = SlidingWindowConversationManager(window_size=4)
@@ -157,7 +158,7 @@ async def test_a_window_of_the_conversation_is_restored(new_storage: NewStorage)
         assert again.conversation_manager.removed_message_count > 0
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_state_and_many_agents(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         for turn in range(2):
@@ -170,7 +171,7 @@ async def test_state_and_many_agents(new_storage: NewStorage) -> None:
                 await agent.invoke_async("Bodø")
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_orchestrators_are_kept(new_storage: NewStorage) -> None:
     def made(storage: MastraStrandsStorage) -> Any:
         builder = GraphBuilder()
@@ -190,7 +191,7 @@ async def test_orchestrators_are_kept(new_storage: NewStorage) -> None:
         await asyncio.to_thread(made, storage)  # goes on with it
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 def test_agents_without_an_event_loop(new_storage: NewStorage) -> None:
     with MastraStrandsStorage(new_storage()) as storage:
         for turn in range(2):
@@ -199,7 +200,7 @@ def test_agents_without_an_event_loop(new_storage: NewStorage) -> None:
             agent("Oslo")
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_snapshots(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         session = SnapshotSessionManager(
@@ -217,7 +218,7 @@ async def test_snapshots(new_storage: NewStorage) -> None:
         assert await storage.list() == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_names_that_cannot_be(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         for name in ("", "a/b"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import strands.storage
+from backends import on_sqlite, on_sqlite_and_kv
 from mastra_storage_strands import MastraStrandsStorage
 from mastra_storage_strands.tables import DATA
 from strands.storage import InMemoryStorage
@@ -62,7 +63,7 @@ async def test_it_does_what_a_storage_of_strands_does(new_storage: NewStorage) -
         assert await storage.list() == await reference.list()
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_it_refuses_what_a_storage_of_strands_refuses(new_storage: NewStorage) -> None:
     reference = InMemoryStorage()
     async with MastraStrandsStorage(new_storage()) as storage:
@@ -78,7 +79,7 @@ async def test_it_refuses_what_a_storage_of_strands_refuses(new_storage: NewStor
 
 
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_values_come_back_to_the_byte(new_storage: NewStorage, value: bytes) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         await storage.write("k", value)
@@ -107,7 +108,7 @@ async def test_values_of_several_megabytes(new_storage: NewStorage) -> None:
         assert await core.find_rows(Query(table=DATA.parts, order_by="any")) == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_listing_reads_no_values(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +129,7 @@ async def test_listing_reads_no_values(
         assert asked == [("strands_names", ("session", "a"))]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_namespaces_and_search(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         team = storage.namespace("/team//red/")
@@ -145,7 +146,7 @@ async def test_namespaces_and_search(new_storage: NewStorage) -> None:
         assert await storage.list("team/red/n") == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_memories(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         await storage.write("session/other", b"oslo oslo")
@@ -170,7 +171,7 @@ async def test_writers_at_once_leave_a_whole_value(new_storage: NewStorage) -> N
         assert await one.list("many/") == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "cloudflare"])
+@on_sqlite_and_kv
 def test_it_is_called_from_many_loops_and_from_one_that_is_blocked(
     new_storage: NewStorage,
 ) -> None:
@@ -189,7 +190,7 @@ def test_it_is_called_from_many_loops_and_from_one_that_is_blocked(
     assert "mastra-storage-strands" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_it_must_be_open(new_storage: NewStorage) -> None:
     storage = MastraStrandsStorage(new_storage())
     with pytest.raises(StorageError, match="use it inside `with`") as error:
@@ -216,7 +217,7 @@ def test_what_does_not_open_leaves_no_thread() -> None:
     assert "mastra-storage-strands" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 async def test_a_cancelled_call_leaves_the_storage_usable(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         for _ in range(20):
@@ -235,7 +236,7 @@ async def test_it_is_a_storage() -> None:
     assert "memory" in repr(storage)
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@on_sqlite
 def test_copy_knows_the_tables_in_a_new_process(
     new_storage: NewStorage, storage_url: str, tmp_path: Path
 ) -> None:
