@@ -19,7 +19,7 @@ from talk import said
 
 from mastra_storage import Storage
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "remember.py"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "approval.py"
 
 
 def counting() -> Agent[None, str]:

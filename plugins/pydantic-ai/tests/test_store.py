@@ -147,6 +147,15 @@ async def test_deleting_the_thread_deletes_the_conversation_and_harms_no_fork(
     assert said(await store.load("c")) == ["anew", "anew!"]
 
 
+async def test_an_entry_is_found_in_a_fork_when_the_conversation_is_gone(storage: Storage) -> None:
+    store, other = MastraConversationStore(storage), MastraConversationStore(storage)
+    new = await store.save(talk("c", "one"))
+    await other.fork("c", new_conversation_id="f")
+    await other.delete("c")  # `store` remembers the entries in "c"
+    assert entries_said(await store.read_history(new[1].id)) == ["one", "one!"]
+    assert await store.read_entry(new[1].id) == new[1]
+
+
 async def test_deleting_leaves_nothing_behind(storage: Storage) -> None:
     store = MastraConversationStore(storage)
     await store.save(big(), scope="ada")
@@ -245,6 +254,17 @@ async def test_a_whole_history_is_a_few_reads() -> None:
     await store.fork("c", at=500, new_conversation_id="f")
     assert backend.calls["write"] == 1
     assert sum(backend.calls.values()) <= 7
+    await storage.close()
+
+
+async def test_a_window_behind_which_branches_stand_is_two_reads() -> None:
+    backend, storage, store = await counted(100)
+    record = await store.read_record("c")
+    assert record is not None
+    await store.branch("c", at=10, expected_revision=record.revision)
+    backend.calls.clear()
+    assert said(await store.load("c", limit=3)) == ["3!", "4", "4!"]
+    assert backend.calls == {"get": 1, "query": 2}
     await storage.close()
 
 
