@@ -81,6 +81,9 @@ class Conversations:
 
     def read(self, thread: str, checkpoint_id: str, value: Any, digests: Sequence[bytes]) -> None:
         """Take note of the newest checkpoint, which the rows show."""
+        shown = self._shown.get(thread)
+        if shown is not None and (shown.checkpoint_id or "") > checkpoint_id:
+            return  # a newer one was written while this one was read
         messages = messages_by_id(value, digests)
         if messages is not None:
             self.know(thread, _showing(checkpoint_id, messages, digests, made=bool(messages)))

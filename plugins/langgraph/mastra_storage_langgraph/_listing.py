@@ -37,9 +37,9 @@ async def checkpoint_pages(
     config: RunnableConfig | None,
     *,
     before: RunnableConfig | None,
-    limit: int | None,
+    size: int | None,
 ) -> AsyncGenerator[list[Saved], None]:
-    """The checkpoints that `alist` is about, as it describes them."""
+    """The checkpoints that `alist` is about, as it describes them, `size` at a time."""
     prefix: Key = ()
     if config is not None:
         place = Place.of(config)
@@ -51,7 +51,7 @@ async def checkpoint_pages(
             return
     least = get_checkpoint_id(before) if before else None
     until = order_of(least) if least else None
-    size = _PAGE if limit is None else max(1, min(_PAGE, limit + 1))
+    size = _PAGE if size is None else max(1, min(_PAGE, size))
     async with aclosing(pages(storage, prefix, until=until, size=size)) as found:
         async for page in found:
             yield [saved for saved in page if not least or saved.id < least]

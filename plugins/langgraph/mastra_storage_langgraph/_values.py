@@ -27,7 +27,7 @@ from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
 from mastra_storage_langgraph._tasks import together
 from mastra_storage_langgraph.tables import VALUES, decoded
 
-__all__ = ["Head", "Plan", "Values"]
+__all__ = ["Head", "Links", "Plan", "Values"]
 
 # A value of up to so many characters of base64 is shorter than what refers to it.
 _INLINE: Final = 44
@@ -96,8 +96,8 @@ _wholes = msgspec.json.Decoder(_Wholes).decode
 _link = msgspec.json.Decoder(Link).decode
 
 
-class _Links:
-    """Links that were read, by thread, namespace and chain."""
+class Links:
+    """Values that were read, by thread and chain."""
 
     def __init__(self) -> None:
         self.links: dict[Key, dict[str, Link]] = {}
@@ -124,11 +124,18 @@ class Values:
     # -- reading -----------------------------------------------------------------------------
 
     async def read(
-        self, checkpoints: Sequence[Saved], channels: Collection[str] | None = None
+        self,
+        checkpoints: Sequence[Saved],
+        channels: Collection[str] | None = None,
+        *,
+        links: Links | None = None,
     ) -> list[dict[str, Any]]:
-        """The values of each checkpoint's channels; of `channels` alone where they are given."""
+        """The values of each checkpoint's channels; of `channels` alone where they are given.
+
+        What is in `links` is not read again, and what was read is added.
+        """
         wanted = [_chosen(saved, channels) for saved in checkpoints]
-        links = await self._links(wanted)
+        links = await self._links(wanted, links)
         return [
             {name: self._value(links, saved.thread_id, name, ref) for name, ref in refs.items()}
             for saved, refs in wanted
@@ -157,7 +164,7 @@ class Values:
                 self._value(links, head.saved.thread_id, name, ref, head)
 
     def _value(
-        self, links: _Links, thread: str, name: str, ref: Ref, head: Head | None = None
+        self, links: Links, thread: str, name: str, ref: Ref, head: Head | None = None
     ) -> Any:
         """A value; `head` remembers it."""
         if isinstance(ref, Inline):
@@ -174,9 +181,11 @@ class Values:
         elements = list(map(self._codec.value, elements_of(chain, ref.link)))
         return dict(elements) if chain[ref.link].kind == "dict" else elements
 
-    async def _links(self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]]) -> _Links:
+    async def _links(
+        self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]], links: Links | None = None
+    ) -> Links:
         """All that the values need, read at once."""
-        links = _Links()
+        links = Links() if links is None else links
         for attempt in range(_ATTEMPTS):
             keys: dict[Key, None] = {}
             chains: dict[Key, None] = {}
@@ -282,7 +291,7 @@ def _chosen(saved: Saved, channels: Collection[str] | None) -> tuple[Saved, Mapp
     return saved, {name: ref for name, ref in saved.values.items() if name in channels}
 
 
-def _is_there(links: _Links, thread: str, ref: Whole | Chained) -> bool:
+def _is_there(links: Links, thread: str, ref: Whole | Chained) -> bool:
     chain = (thread, ref.chain)
     if isinstance(ref, Whole):
         return chain in links.wholes

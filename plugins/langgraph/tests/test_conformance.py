@@ -28,7 +28,7 @@ TESTS = {
 async def test_a_saver_that_remembers_nothing_passes_as_well(
     new_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mastra_storage_langgraph.saver._BOUND", 0)
+    monkeypatch.setattr("mastra_storage_langgraph._reading._BOUND", 0)
     await test_every_test_of_every_capability_passes(new_storage)
 
 
