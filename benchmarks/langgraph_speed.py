@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -55,10 +55,11 @@ def graph_on(saver: Any) -> Any:
 
 
 class Side:
-    """A saver, its graph and its file."""
+    """What makes a saver, a graph on one, and its file."""
 
-    def __init__(self, saver: Any, file: Path) -> None:
-        self.graph = graph_on(saver)
+    def __init__(self, saver: Callable[[], Any], file: Path) -> None:
+        self.saver = saver
+        self.graph = graph_on(saver())
         self.file = file
         self.turns = 0
         self.seconds: list[float] = []
@@ -78,8 +79,10 @@ class Side:
         self.bytes.append(stored - self._stored)
         self._stored = stored
 
-    async def read(self) -> None:
-        state = await self.graph.aget_state(CONFIG)
+    async def read(self, *, anew: bool = False) -> None:
+        """Read the newest state; `anew`, by a saver that has not seen it."""
+        graph = graph_on(self.saver()) if anew else self.graph
+        state = await graph.aget_state(CONFIG)
         if len(state.values["messages"]) != 2 * self.turns:
             raise RuntimeError("messages are missing")
 
@@ -111,16 +114,16 @@ async def sides() -> AsyncIterator[dict[str, Side]]:
             await published.setup()
             await published.conn.execute("PRAGMA synchronous = FULL")
             yield {
-                OURS: Side(MastraSaver(ours), files[OURS]),
-                ALONE: Side(MastraSaver(alone, conversations=False), files[ALONE]),
-                PUBLISHED: Side(published, files[PUBLISHED]),
+                OURS: Side(lambda: MastraSaver(ours), files[OURS]),
+                ALONE: Side(lambda: MastraSaver(alone, conversations=False), files[ALONE]),
+                PUBLISHED: Side(lambda: published, files[PUBLISHED]),
             }
 
 
 NAMES = (OURS, ALONE, PUBLISHED)
 
 
-def report(found: Mapping[str, Side], late: int, read: Mapping[str, Samples]) -> str:
+def report(found: Mapping[str, Side], late: int, reads: Mapping[str, Mapping[str, Samples]]) -> str:
     ours, published = found[OURS], found[PUBLISHED]
     window = max(2, late // 10)
     early_times = {name: Samples(side.seconds[1 : 1 + window]) for name, side in found.items()}
@@ -137,7 +140,7 @@ def report(found: Mapping[str, Side], late: int, read: Mapping[str, Samples]) ->
         [f"bytes of all {late} turns", *[f"{sum(found[name].bytes):,}" for name in NAMES]],
         times_row(f"a turn, of those up to {1 + window}", early_times),
         times_row(f"a turn, of the last {window}", late_times),
-        times_row(f"reading the state of {2 * late} messages", read),
+        *[times_row(label, times) for label, times in reads.items()],
     ]
     growth = ours.bytes[late - 1] / ours.bytes[EARLY - 1]
     beside = published.bytes[late - 1] / ours.bytes[late - 1]
@@ -172,10 +175,17 @@ async def run(late: int, rounds: int) -> str:
             shift = number % len(NAMES)
             for name in NAMES[shift:] + NAMES[:shift]:
                 await found[name].turn()
-        read = await in_turns(
-            {name: partial(Side.read, side) for name, side in found.items()}, rounds=rounds
-        )
-        return report(found, late, read)
+        reads = {
+            label: await in_turns(
+                {name: partial(Side.read, side, anew=anew) for name, side in found.items()},
+                rounds=rounds,
+            )
+            for label, anew in (
+                (f"reading the state of {2 * late} messages", False),
+                ("reading it by a saver that has not seen it", True),
+            )
+        }
+        return report(found, late, reads)
 
 
 def main() -> None:
