@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -45,6 +46,10 @@ LARGE: Final = Table(
 
 # Messages are this large at most, in bytes of JSON, so that a copy fits on every backend.
 _MESSAGE_BYTES: Final = 800_000
+
+
+# How many entries are made or read before others may run.
+_AT_ONCE: Final = 200
 
 
 class Stored(Struct, frozen=True):
@@ -111,15 +116,19 @@ def stored_of(
     return Stored(message, content)
 
 
-def puts(storage: Storage, stored: Sequence[Stored]) -> list[Op]:
+async def puts(storage: Storage, stored: Sequence[Stored]) -> list[Op]:
     """What stores entries: large contents, messages, then where they are."""
-    large = [large_row(storage, one.key, one.content) for one in stored if one.is_large]
-    places = [{"id": one.id, "conversation_id": one.message.thread_id} for one in stored]
-    return [
-        *[Put(row) for row in large],
-        *[Put(storage.new_row(MESSAGES, one.message)) for one in stored],
-        *[Put(storage.new_row(ENTRIES, place)) for place in places],
-    ]
+    large: list[Op] = []
+    messages: list[Op] = []
+    places: list[Op] = []
+    for position, one in enumerate(stored):
+        await let_others_run(position)
+        if one.is_large:
+            large.append(Put(large_row(storage, one.key, one.content)))
+        messages.append(Put(storage.new_row(MESSAGES, one.message)))
+        place = {"id": one.id, "conversation_id": one.message.thread_id}
+        places.append(Put(storage.new_row(ENTRIES, place)))
+    return [*large, *messages, *places]
 
 
 def large_row(storage: Storage, key: Key, content: Any) -> Row:
@@ -136,8 +145,23 @@ async def large_contents(storage: Storage, keys: Sequence[Key]) -> dict[Key, Any
     return {row.key: LARGE.record_of(row)["content"] for row in rows if row is not None}
 
 
-def entries_of(stored: Sequence[Stored]) -> list[ConversationEntry]:
-    """The entries that these messages keep."""
+async def let_others_run(position: int) -> None:
+    """Called at each item of a long list: between some of them other tasks get their turn."""
+    if position % _AT_ONCE == _AT_ONCE - 1:
+        await asyncio.sleep(0)
+
+
+async def decoded(stored: Sequence[Stored]) -> list[ConversationEntry]:
+    """The entries that messages keep."""
+    entries: list[ConversationEntry] = []
+    for start in range(0, len(stored), _AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        entries += _entries_of(stored[start : start + _AT_ONCE])
+    return entries
+
+
+def _entries_of(stored: Sequence[Stored]) -> list[ConversationEntry]:
     try:
         messages = ModelMessagesTypeAdapter.validate_json(to_json([one.content for one in stored]))
     except ValidationError as exc:

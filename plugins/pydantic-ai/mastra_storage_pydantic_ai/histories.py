@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import structs
-from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
+from pydantic_ai.conversation_store import ConversationRecord
 
 from mastra_storage import MESSAGES, Message, Query, Row, Storage
 from mastra_storage_pydantic_ai.entries import (
     ENTRIES,
     MEMBER,
     Stored,
-    entries_of,
     is_entry,
     is_large,
     large_contents,
 )
 
-# How many entries are made of messages before others may run.
-_AT_ONCE: Final = 200
 # Of so many entries it is remembered which conversation has them.
 _REMEMBERED: Final = 10_000
 
@@ -105,16 +101,6 @@ class Histories:
             Stored(one, large[one.thread_id, one.id] if is_large(one) else one.content)
             for one in messages
         ]
-
-
-async def decoded(stored: Sequence[Stored]) -> list[ConversationEntry]:
-    """The entries that messages keep; a long history lets others run."""
-    entries: list[ConversationEntry] = []
-    for start in range(0, len(stored), _AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        entries += entries_of(stored[start : start + _AT_ONCE])
-    return entries
 
 
 def _messages(rows: Iterable[Row]) -> dict[str, Message]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Final
 
 from msgspec import structs
 from pydantic_ai.conversation_store import (
@@ -33,11 +31,13 @@ from mastra_storage_pydantic_ai.entries import (
     ENTRIES,
     LARGE,
     Stored,
+    decoded,
     large_contents,
+    let_others_run,
     puts,
     stored_of,
 )
-from mastra_storage_pydantic_ai.histories import Histories, decoded
+from mastra_storage_pydantic_ai.histories import Histories
 from mastra_storage_pydantic_ai.records import (
     deferred_key,
     member_of,
@@ -47,9 +47,6 @@ from mastra_storage_pydantic_ai.records import (
 )
 
 __all__ = ["MastraConversationStore"]
-
-# How many messages are made of entries before others may run.
-_AT_ONCE: Final = 200
 
 
 class MastraConversationStore(ConversationStore):
@@ -152,9 +149,9 @@ class MastraConversationStore(ConversationStore):
     ) -> None:
         """Store a record and new entries in one write, on condition of `expected_revision`.
 
-        Raises `ConversationConflict` with nothing written: when the revision is another, when an
-        entry that the history goes on from is not there, or when the thread belongs to
-        another resource.
+        Raises `ConversationConflict` when the revision is another, when an entry that the history
+        goes on from is not there, or when the thread belongs to another resource. Then nothing was
+        written, or (more entries than one transaction of the backend holds) entries alone.
         """
         added = await self._new(record.conversation_id, new_entries)
         ids = {one.id for one in added}
@@ -199,7 +196,7 @@ class MastraConversationStore(ConversationStore):
     ) -> None:
         """Put a record's thread, and entries. `_NotKnownError`: whether `needed` ones are there."""
         storage = self._storage
-        new = puts(storage, entries)
+        new = await puts(storage, entries)
 
         def change(rows: list[Row | None]) -> list[Op]:
             [old] = _threads(rows)
@@ -229,8 +226,7 @@ class MastraConversationStore(ConversationStore):
         limit = self._storage.capabilities.max_record_bytes
         stored = []
         for position, entry in enumerate(entries):
-            if position and position % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # a long history lets others run
+            await let_others_run(position)
             stored.append(stored_of(conversation_id, entry, now, limit))
         return stored
 

@@ -30,7 +30,7 @@ from mastra_storage import (
     UnsupportedError,
     open_storage,
 )
-from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.backends.memory import Memory, MemoryBackend
 from mastra_storage.testing import FaultyBackend
 
 
@@ -82,6 +82,47 @@ async def test_within_one_storage_conflicts_are_noticed_without_compare_and_set(
 
         pairs = zip(stores, copies, strict=True)
         assert sorted(await asyncio.gather(*[save(*pair) for pair in pairs])) == [False, True]
+
+
+async def test_elsewhere_two_that_save_at_once_both_stay_in_the_thread() -> None:
+    memory = Memory()
+    storages: list[Storage] = []
+    copies: list[tuple[MastraConversationStore, Conversation]] = []
+    for _ in range(2):
+        backend = FaultyBackend(MemoryBackend(memory))
+        backend.capabilities = Capabilities()
+        storages.append(Storage(backend))
+        await storages[-1].open()
+        store = MastraConversationStore(storages[-1], allow_races=True)
+        if not copies:
+            await store.save(talk("c", "one"))
+        copy = await store.load("c")
+        assert copy is not None
+        copies.append((store, copy))
+        backend.delay("write", seconds=0.05 * len(copies))
+    for number, (_, copy) in enumerate(copies):
+        copy.messages += turn(f"from {number}")
+    await asyncio.gather(*[store.save(copy) for store, copy in copies])
+    assert said(await copies[0][0].load("c")) == ["one", "one!", "from 1", "from 1!"]
+    assert len(await storages[0].get_messages("c")) == 6
+    for storage in storages:
+        await storage.close()
+
+
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("convex", marks=pytest.mark.once)])
+async def test_more_entries_than_a_write_holds_at_once(new_storage: Callable[[], Storage]) -> None:
+    async with new_storage() as storage:
+        store = MastraConversationStore(storage)
+        await store.save(talk("c", *map(str, range(1_100))))
+        await store.fork("c", new_conversation_id="f")
+        await store.delete("c")
+        loaded = await store.load("f")
+        assert loaded is not None
+        assert (said(loaded) or [])[::2] == list(map(str, range(1_100)))
+        assert said(await store.load("f", limit=1)) == ["1099!"]
+        await store.delete("f")
+        assert await storage.find_rows(Query(table=ENTRIES, order_by="any")) == []
+        assert await storage.get_messages("f") == []
 
 
 async def test_a_change_of_the_thread_meanwhile_is_no_conflict(storage: Storage) -> None:
