@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,7 +22,10 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from mastra_storage import (
+    ABSENT,
+    MESSAGES,
     THREADS,
+    ConflictError,
     Key,
     Message,
     MessageUpdate,
@@ -31,6 +35,7 @@ from mastra_storage import (
     Storage,
     StorageError,
     Thread,
+    Touch,
 )
 from mastra_storage_strands.storage import MastraStrandsStorage
 from mastra_storage_strands.tables import SESSIONS
@@ -111,7 +116,10 @@ class MastraStrandsRepository(SessionRepository):
     def create_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
     ) -> None:
-        """Store a message of an agent."""
+        """Store a message of an agent; `SessionException` when it has one of that number.
+
+        That is so where the backend has `compare_and_set`; elsewhere the later one stays.
+        """
         role, content, metadata = _kept(session_message)
         message = Message(
             id=_message_id(session_message.message_id),
@@ -121,7 +129,20 @@ class MastraStrandsRepository(SessionRepository):
             metadata=metadata,
             created_at=datetime.fromisoformat(session_message.created_at),
         )
-        self._run(lambda storage: storage.save_message(message))
+
+        async def create(storage: Storage) -> None:
+            absent = ABSENT if storage.capabilities.compare_and_set else None
+            made = Put(storage.new_row(MESSAGES, message), absent)
+            touch = Touch(THREADS, (message.thread_id,), time.time_ns() // 1000)
+            try:
+                await storage.write_rows(made, touch)
+            except ConflictError as exc:
+                raise SessionException(
+                    f"message {session_message.message_id} of {message.thread_id!r} is there "
+                    "already: another agent goes on with this session; make this one anew"
+                ) from exc
+
+        self._run(create)
 
     def read_message(
         self, session_id: str, agent_id: str, message_id: int, **kwargs: Any

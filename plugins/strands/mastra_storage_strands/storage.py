@@ -77,13 +77,15 @@ class MastraStrandsStorage(Bridged, strands.storage.Storage):
     async def delete(self, key: str) -> None:
         """Remove what is under `key`; it need not be there."""
         name = self._key(key)
-        data_key = tables.data_key(name)
-
-        def change(rows: builtins.list[Row | None]) -> builtins.list[Op]:
-            data = [Delete(DATA, data_key)] if rows != [None] else []
-            return [*data, Delete(NAMES, tables.name_key(name))]
+        data_key, named = tables.data_key(name), Delete(NAMES, tables.name_key(name))
 
         async def delete(storage: Storage) -> None:
+            # A name without a value is left only by a write that ended half-way.
+            leftover = [] if storage.capabilities.atomic else [named]
+
+            def change(rows: builtins.list[Row | None]) -> builtins.list[Delete]:
+                return leftover if rows == [None] else [Delete(DATA, data_key), named]
+
             await storage.change_rows([(DATA, data_key)], change)
 
         await self._run(f"delete {key!r}", delete)

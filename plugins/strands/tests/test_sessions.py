@@ -159,6 +159,22 @@ async def test_a_window_of_the_conversation_is_restored(new_storage: NewStorage)
 
 
 @on_sqlite
+async def test_two_that_go_on_at_once_overwrite_nothing(new_storage: NewStorage) -> None:
+    one, other = (MastraStrandsStorage(new_storage()) for _ in range(2))
+    async with one, other, new_storage() as core:
+        first = await asyncio.to_thread(agent_with, one)
+        second = await asyncio.to_thread(agent_with, other)
+        await first.invoke_async("Oslo")
+        with pytest.raises(SessionException, match="another agent goes on with this session"):
+            await second.invoke_async("Bergen")
+        [asked, *_] = await core.get_messages("trip/default")
+        assert asked.content == [{"text": "Oslo"}]
+        again = await asyncio.to_thread(agent_with, other)
+        await again.invoke_async("Bergen")
+        assert len(await core.get_messages("trip/default")) == 8
+
+
+@on_sqlite
 async def test_state_and_many_agents(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage:
         for turn in range(2):

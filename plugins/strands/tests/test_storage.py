@@ -171,6 +171,16 @@ async def test_writers_at_once_leave_a_whole_value(new_storage: NewStorage) -> N
         assert await one.list("many/") == []
 
 
+@on_sqlite
+async def test_what_is_there_is_listed_whoever_deletes(new_storage: NewStorage) -> None:
+    one, other = (MastraStrandsStorage(new_storage()) for _ in range(2))
+    async with one, other:
+        for key in map(str, range(40)):
+            await asyncio.gather(one.delete(key), other.write(key, b"x"), one.delete(key))
+        there = [key for key in map(str, range(40)) if await one.read(key) is not None]
+        assert await one.list() == sorted(there)
+
+
 @on_sqlite_and_kv
 def test_it_is_called_from_many_loops_and_from_one_that_is_blocked(
     new_storage: NewStorage,
