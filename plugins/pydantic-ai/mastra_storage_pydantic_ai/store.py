@@ -64,7 +64,8 @@ class MastraConversationStore(ConversationStore):
 
     A fork begins with copies of the entries it goes on from, under their ids. So every
     conversation is whole in its own thread: deleting one, here or by `storage.delete_thread`,
-    erases all of its messages, and takes nothing from any fork.
+    takes its messages along and nothing from any fork. (What is too large for a message goes by
+    `delete` alone.)
 
     The checks of `revision` need a backend with `compare_and_set`. Elsewhere (Workers KV) two
     that save a conversation at once through different `Storage` objects both succeed, and what one
@@ -162,9 +163,20 @@ class MastraConversationStore(ConversationStore):
         try:
             await self._replace(record, expected_revision, added, needed)
         except _NotKnownError:
-            brought = await self._bring(record, list(needed))
+            brought = await self._bring(record, list(needed), new=expected_revision is None)
             await self._replace(record, expected_revision, [*brought, *added], ())
         self._histories.remember(record)
+
+    async def delete(self, conversation_id: str, *, scope: str | None = None) -> None:
+        """Delete a conversation and all of its messages; a fork has its own, and keeps them.
+
+        Where it was cut short, on a backend that is not atomic, another call completes it.
+        """
+        await super().delete(conversation_id, scope=scope)
+        if self._storage.capabilities.atomic:
+            return
+        if await self._storage.get_thread_by_id(conversation_id) is None:
+            await self._storage.write_rows(DeletePrefix(LARGE, (conversation_id,)))
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation and all of its messages; a fork has its own, and keeps them.
@@ -179,8 +191,8 @@ class MastraConversationStore(ConversationStore):
             if member is None or member["revision"] != expected_revision:
                 raise ConversationConflict(conversation_id)
             return [
-                Delete(THREADS, (conversation_id,)),
                 DeletePrefix(MESSAGES, (conversation_id,)),
+                Delete(THREADS, (conversation_id,)),
                 DeletePrefix(LARGE, (conversation_id,)),
                 *[Delete(ENTRIES, (entry_id, conversation_id)) for entry_id in entries],
             ]
@@ -230,14 +242,19 @@ class MastraConversationStore(ConversationStore):
             stored.append(stored_of(conversation_id, entry, now, limit))
         return stored
 
-    async def _bring(self, record: ConversationRecord, needed: list[str]) -> list[Stored]:
-        """Copies of the histories up to these entries, of those that are in other conversations."""
+    async def _bring(
+        self, record: ConversationRecord, needed: list[str], *, new: bool
+    ) -> list[Stored]:
+        """Copies of the histories up to these entries, of those that are in other conversations.
+
+        A `new` conversation has none: what is in its thread is left of a save that was cut short.
+        """
         home = record.conversation_id
-        own = await self._storage.get_rows(MESSAGES, [(home, entry_id) for entry_id in needed])
+        if not new:
+            own = await self._storage.get_rows(MESSAGES, [(home, entry_id) for entry_id in needed])
+            needed = [one for one, row in zip(needed, own, strict=True) if row is None]
         copies: dict[str, Stored] = {}
-        for entry_id, row in zip(needed, own, strict=True):
-            if row is not None:
-                continue
+        for entry_id in needed:
             try:
                 history = await self._histories.history(entry_id, home=record.forked_from)
             except KeyError:

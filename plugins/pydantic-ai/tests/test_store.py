@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mastra_storage_pydantic_ai import MastraConversationStore
 from mastra_storage_pydantic_ai.entries import ENTRIES, LARGE
+from msgspec import structs
 from processes import MASTRA_STORAGE, command
 from pydantic_ai import BinaryContent, Conversation, DeferredToolRequests
 from pydantic_ai.conversation_store import ConversationConflict, ConversationRecord
@@ -17,11 +18,14 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, User
 from talk import entries_said, said, talk, turn
 
 from mastra_storage import (
+    MESSAGES,
     Capabilities,
     InvalidArgumentError,
     InvalidRecordError,
     Message,
     MessageUpdate,
+    Op,
+    Put,
     Query,
     Storage,
     StorageError,
@@ -107,6 +111,43 @@ async def test_elsewhere_two_that_save_at_once_both_stay_in_the_thread() -> None
     assert len(await storages[0].get_messages("c")) == 6
     for storage in storages:
         await storage.close()
+
+
+async def test_a_fork_that_was_cut_short_can_be_made_again() -> None:
+    memory = Memory()
+    backend = FaultyBackend(MemoryBackend(memory))
+    backend.capabilities = Capabilities()
+    async with Storage(backend) as storage:
+        store = MastraConversationStore(storage, allow_races=True)
+        new = await store.save(talk("c", "one", "two"))
+        left = structs.replace((await storage.get_messages("c"))[-1], thread_id="f")
+        await storage.write_rows(Put(storage.new_row(MESSAGES, left)))  # and no more of it
+        assert await store.load("f") is None
+        await store.fork("c", new_conversation_id="f")
+        assert await store.load_entries("f") == new
+
+
+async def test_a_deletion_that_was_cut_short_can_be_repeated() -> None:
+    class Killed(MemoryBackend):
+        capabilities = Capabilities()
+        left = 99
+
+        async def write(self, ops: Sequence[Op]) -> None:
+            await super().write(ops[: self.left])
+            if self.left < len(ops):
+                self.left = 99
+                raise UnavailableError("killed")
+
+    for left in range(7):
+        backend = Killed(Memory())
+        async with Storage(backend) as storage:
+            store = MastraConversationStore(storage, allow_races=True)
+            await store.save(big())
+            backend.left = left
+            with pytest.raises(UnavailableError):
+                await store.delete("c")
+            await store.delete("c")
+            assert set(await backend.tables()) <= {ENTRIES.name}
 
 
 @pytest.mark.parametrize("backend", ["sqlite", pytest.param("convex", marks=pytest.mark.once)])
