@@ -29,7 +29,7 @@ Run it on your machine: ratios carry over, milliseconds do not.
 """
 
 # The sections, in the order of the report, each between two comments.
-ORDER = ("sqlite", "cloudflare", "convex", "json", "import")
+ORDER = ("sqlite", "cloudflare", "convex", "langgraph", "json", "import")
 _SECTION = re.compile(r"<!-- begin (\w+) -->(.*?)<!-- end \1 -->", re.DOTALL)
 
 # What the benchmarks before this one leave is less, for each core.

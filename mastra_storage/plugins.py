@@ -154,7 +154,8 @@ def _load_tables() -> tuple[dict[str, Table], list[PluginLoadError]]:
             )
     for name in disputed - set(TABLES):
         del tables[name]  # whose rows those of the store are, nobody can tell
-    return tables, broken
+    parts = [table.parts for table in tables.values() if table.large]
+    return tables | {table.name: table for table in parts}, broken
 
 
 def _load_table(entry: EntryPoint) -> Table:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -50,6 +50,9 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
+# The one member of a value that is kept in parts; see storage/_parts.py.
+PARTS_MEMBER: Final = "$parts"
+
 
 class Table(Struct, frozen=True, kw_only=True):
     """A kind of row: how it is keyed, ordered and indexed.
@@ -65,6 +68,8 @@ class Table(Struct, frozen=True, kw_only=True):
       that cannot search keep an ordered index for these, and read the whole table for others.
     - `recent`: whether rows are also listed by the time of their last update.
     - `record`: the Struct the value decodes to; `None` gives plain mappings.
+    - `large`: values of any size. Those past what a backend holds are kept in parts, rows of the
+      table `{name}_parts`; read such a table by `get_rows`, `find_rows` and `load`.
 
     An adapter for an agent runtime defines its own, and registers it:
 
@@ -79,6 +84,7 @@ class Table(Struct, frozen=True, kw_only=True):
     listings: tuple[int | str, ...] = ()
     recent: bool = False
     record: type[Record] | None = None
+    large: bool = False
 
     def __post_init__(self) -> None:
         names = [self.name, *self.key, *self.fields]
@@ -99,6 +105,13 @@ class Table(Struct, frozen=True, kw_only=True):
             raise InvalidArgumentError(
                 f"table {self.name!r}: `ordered` takes prefix lengths, 0 to {len(self.key) - 1}"
             )
+        if self.large:
+            _parts(self)  # raises where its name would be too long
+
+    @property
+    def parts(self) -> Table:
+        """The table of the parts of a `large` table's values."""
+        return _parts(self)
 
     def check(self, record: T) -> T:
         """The record as it can be stored, its times in UTC.
@@ -108,6 +121,11 @@ class Table(Struct, frozen=True, kw_only=True):
         if self.record is None:
             if not isinstance(record, Mapping):
                 raise self._not_kept("mapping", record)
+            if self.large and PARTS_MEMBER in record:
+                raise InvalidRecordError(
+                    f"{PARTS_MEMBER}: no record of a large table can have this member",
+                    field=PARTS_MEMBER,
+                )
             return cast(T, check_mapping(record, key=self.key, fields=self.fields))
         if not isinstance(record, self.record):
             raise self._not_kept(self.record.__name__, record)
@@ -187,6 +205,13 @@ class Row(Struct, frozen=True, gc=False):
             f"Row({self.table.name}, {self.key!r}, order={self.order}, seq={self.seq}, "
             f"version={self.version!r}, {len(self.value)} bytes)"
         )
+
+
+@cache
+def _parts(table: Table) -> Table:
+    return Table(
+        name=f"{table.name}_parts", key=(*table.key, "whole_version", "part_number"), ordered=()
+    )
 
 
 @cache

@@ -75,6 +75,14 @@ def _part(part: Any) -> Iterator[Text]:
         yield shown(_readable(part["result"]))
     elif "toolName" in part:
         yield _call(part["toolName"], part.get("args", part.get("input")))
+    elif "part_kind" in part and "args" in part:
+        yield _call(part.get("tool_name"), _decoded(part["args"]))
+    elif "part_kind" in part and isinstance(part.get("content"), str):
+        yield shown(_readable(part["content"]))
+    elif "part_kind" in part and isinstance(part.get("content"), list):
+        yield from _parts(part["content"])
+    elif "part_kind" in part and "tool_name" in part:
+        yield _json(part.get("content"))
     else:
         yield _json(part)
 
@@ -98,8 +106,10 @@ def _call(name: Any, arguments: Any) -> Text:
 
 def _tool_of(content: Any) -> str | None:
     """Which tool a result is from."""
+    if isinstance(content, dict) and isinstance(content.get("parts"), list):
+        content = content["parts"]
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        content = {"name": content[0].get("toolName")}
+        content = {"name": content[0].get("toolName", content[0].get("tool_name"))}
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -60,6 +60,8 @@ def span_trees(spans: Iterable[Trace]) -> list[Tree]:
 
 def _tree(trace_id: str, spans: list[Trace]) -> Tree:
     began = Text("  ", "dim").append(when(spans[0].started_at)).append(" UTC")
+    if (thread := next((span.thread_id for span in spans if span.thread_id), None)) is not None:
+        began.append("  thread ").append(shown(thread))
     tree = Tree(shown(trace_id, style="bold").append(began))
     ids = {span.id for span in spans}
     children: dict[str | None, list[Trace]] = {}
@@ -84,6 +86,8 @@ def _label(span: Trace) -> Text:
         label.append(shown(f"  {span.scope}", style="dim"))
     if span.ended_at is not None:
         label.append(f"  {_duration(span.started_at, span.ended_at)}", "green")
+    if used := _tokens(span.attributes):
+        label.append(f"  {used}", "yellow")
     if status := _status(span.status):
         label.append("  ").append(status)
     return label
@@ -103,6 +107,14 @@ def _status(status: Any) -> Text:
     else:
         said = "" if status is None else msgspec.json.encode(status).decode()
     return cropped(said, style="red" if "error" in said.lower() else "dim")
+
+
+def _tokens(attributes: Mapping[str, Any]) -> str:
+    """What a call of a model used, as OpenTelemetry's conventions for it say."""
+    used = [attributes.get(f"gen_ai.usage.{kind}_tokens") for kind in ("input", "output")]
+    if not all(isinstance(count, int) for count in used):
+        return ""
+    return f"{used[0]:,} → {used[1]:,} tokens"
 
 
 def _duration(start: datetime, end: datetime) -> str:

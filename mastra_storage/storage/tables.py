@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mastra_storage.backend import DeletePrefix
+from mastra_storage.backend import DeletePrefix, Put
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.schema import Table
-from mastra_storage.storage._engine import Engine, operation
+from mastra_storage.storage._engine import operation, unique
+from mastra_storage.storage._parts import with_parts
+from mastra_storage.storage.rows import Rows
 from mastra_storage.validation import check_id, list_argument, record_from
 
 __all__ = ["Tables"]
 
 
-class Tables(Engine):
+class Tables(Rows):
     """The table methods of `Storage`.
 
     `table` is one of "threads", "messages", "workflow_snapshot", "traces", "evals", "resources",
@@ -40,7 +42,12 @@ class Tables(Engine):
                 record_from(kind, record) if isinstance(record, Mapping) else record
                 for record in list_argument(records, "records")
             ]
-        await self._save(table, records)
+        if table.large:
+            _, rows = await self._rows(table, records)
+            puts = [Put(row) for row in unique(rows)]
+            await self._change_rows([(table, put.row.key) for put in puts], lambda _: puts)
+        else:
+            await self._save(table, records)
 
     async def load(self, /, table: str, **key: str) -> Any:
         """The record with this key, or `None`; the members of the key are given by name.
@@ -59,15 +66,14 @@ class Tables(Engine):
                 f"what was given is {', '.join(sorted(key)) or 'nothing'}"
             )
         empty = found.record is None
-        row = await self._get(
-            found, *[check_id(key[part], part, empty=empty) for part in found.key]
-        )
+        wanted = tuple([check_id(key[part], part, empty=empty) for part in found.key])
+        [row] = await self._whole(await self.backend.get(found, [wanted]))
         return None if row is None else found.record_of(row)
 
     @operation
     async def clear_table(self, table: str) -> None:
         """Delete all rows of a table, and of no other."""
-        await self._write(DeletePrefix(self._table(table), ()))
+        await self._write(*with_parts([DeletePrefix(self._table(table), ())], None))
 
     def _table(self, name: str) -> Table:
         table = self._tables.get(name) if isinstance(name, str) else None

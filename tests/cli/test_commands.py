@@ -298,6 +298,9 @@ def test_runs() -> None:
     )
 
 
+USED = {"gen_ai.usage.input_tokens": 1204, "gen_ai.usage.output_tokens": 56}
+
+
 def test_traces_are_trees() -> None:
     def span(id: str, parent: str | None = None, trace: str = "x", **members: Any) -> Trace:
         start = TIME + timedelta(seconds=len(id))
@@ -309,19 +312,19 @@ def test_traces_are_trees() -> None:
         "sqlite:///a.db",
         span("root", ended_at=TIME + timedelta(seconds=4, milliseconds=250), scope="agent"),
         span("child", "root", status={"code": 2, "message": "no\nanswer"}),
-        span("grandchild", "child", status="success"),
-        span("orphan", "not there", status={"code": 0}),
+        span("grandchild", "child", status="success", thread_id="trip"),
+        span("orphan", "not there", status={"code": 0}, attributes=USED),
         span("circle-a", "circle-b"),
         span("circle-b", "circle-a"),
         span("other", trace="y"),
     )
     shown = ok("traces", "sqlite:///a.db", "--trace-id", "x")
     assert [line.rstrip() for line in shown.splitlines()] == [
-        "x  2025-06-01 12:00:04 UTC",
+        "x  2025-06-01 12:00:04 UTC  thread trip",
         "├── root  agent  250.0 ms",
         "│   └── child  error: no answer",
         "│       └── grandchild  success",
-        "├── orphan",
+        "├── orphan  1,204 → 56 tokens",
         "├── circle-a  (its parents form a circle)",
         "└── circle-b  (its parents form a circle)",
         "6 spans",

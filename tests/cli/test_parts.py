@@ -115,6 +115,11 @@ def _rendered(content: Any, role: str = "assistant") -> str:
         ({"tool_calls": [{"function": {"name": "g", "arguments": "{broken"}}]}, '→ g("{broken")'),
         ({"tool_calls": [7]}, "7"),
         ({"content": "says", "tool_calls": []}, "says"),
+        ({"parts": [{"part_kind": "text", "content": "as Pydantic AI"}]}, "as Pydantic AI"),
+        ({"parts": [{"part_kind": "user-prompt", "content": ["a", "of two"]}]}, "of two"),
+        ([{"part_kind": "tool-call", "tool_name": "f", "args": '{"x": 1}'}], "→ f(x=1)"),
+        ([{"part_kind": "tool-return", "tool_name": "f", "content": {"y": 2}}], '{"y":2}'),
+        ([{"part_kind": "thinking"}], '{"part_kind":"thinking"}'),
         ({"anything": None}, '{"anything":null}'),
         (None, "(empty)"),
         ([], "(empty)"),
@@ -130,6 +135,11 @@ def test_a_tool_result_names_its_tool_and_indents_long_json() -> None:
     shown = _rendered({"name": "search", "content": result}, role="tool")
     assert "tool · search" in shown
     assert '  "flights": [' in shown
+
+
+def test_a_tool_of_pydantic_ai_is_named() -> None:
+    part = {"part_kind": "tool-return", "tool_name": "search", "content": "found"}
+    assert "tool · search" in _rendered({"kind": "request", "parts": [part]}, role="tool")
 
 
 @given(json_values())

@@ -13,6 +13,7 @@ from mastra_storage.testing.suite.messages import MessageTests
 from mastra_storage.testing.suite.paging import PagingTests
 from mastra_storage.testing.suite.queries import QueryTests
 from mastra_storage.testing.suite.records import EvalTests, ResourceTests, TraceTests
+from mastra_storage.testing.suite.rows import RowTests
 from mastra_storage.testing.suite.scale import ScaleTests
 from mastra_storage.testing.suite.tables import TableTests
 from mastra_storage.testing.suite.threads import ThreadTests
@@ -28,6 +29,7 @@ class StorageConformance(
     MachineTests,
     ScaleTests,
     FaultTests,
+    RowTests,
     ConcurrencyTests,
     LiveTests,
     ValueTests,

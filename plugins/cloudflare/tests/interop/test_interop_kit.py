@@ -46,7 +46,7 @@ LAYOUT_CANNOT = {
     "test_what_json_does_not_have_is_refused": MILLISECONDS,
 }
 # Where the kit puts rows into a table of its own.
-OWN_TABLE = ("mastra_storage.testing.suite.queries", "mastra_storage.testing.suite.verbs")
+OWN_TABLE = tuple(f"mastra_storage.testing.suite.{part}" for part in ("queries", "rows", "verbs"))
 
 
 class TestInterop(StorageConformance):
