@@ -29,7 +29,7 @@ from mastra_storage.records import (
     now,
     to_microseconds,
 )
-from mastra_storage.validation import check_mapping, check_record, encode
+from mastra_storage.validation import check_mapping, check_record, check_records, encode
 
 __all__ = [
     "EVALS",
@@ -131,23 +131,44 @@ class Table(Struct, frozen=True, kw_only=True):
             raise self._not_kept(self.record.__name__, record)
         return cast(T, check_record(record))
 
+    def check_all(self, records: Sequence[T]) -> list[T]:
+        """Several records, each as `check` gives it."""
+        if self.record is None or {*map(type, records)} != {self.record}:
+            return [self.check(record) for record in records]
+        return cast(list[T], check_records(cast(Any, records)))
+
     def _not_kept(self, kind: str, record: Any) -> InvalidRecordError:
         given = type(record).__name__
         return InvalidRecordError(f"a row of table {self.name!r} is made of a {kind}, not {given}")
 
     def row(self, record: Any, *, seq: int, version: str) -> Row:
         """The row that keeps a checked record."""
+        [row] = self.rows([record], [seq], version=version)
+        return row
+
+    def rows(self, records: Sequence[Any], seqs: Sequence[int], *, version: str) -> list[Row]:
+        """The rows that keep checked records."""
+        member = getattr if self.record is not None else Mapping.get
+        parts = [[member(record, part) for record in records] for part in self.key]
+        fields: list[dict[str, str]] = [{} for _ in records]
+        for name in self.fields:
+            for some, record in zip(fields, records, strict=True):
+                if value := member(record, name):
+                    some[name] = value
         if self.record is None:
-            key = tuple([record.get(part) for part in self.key])
-            fields = {name: value for name in self.fields if (value := record.get(name))}
-            order = updated = to_microseconds(now())
+            orders = updated = [to_microseconds(now())] * len(records)
         else:
-            key = tuple([getattr(record, part) for part in self.key])
-            fields = {name: value for name in self.fields if (value := getattr(record, name))}
-            order = updated = to_microseconds(record.created_at)
+            orders = updated = [to_microseconds(record.created_at) for record in records]
             if self.recent:
-                updated = to_microseconds(record.updated_at)
-        return Row(self, key, encode(record), order, seq, fields, updated, None, version)
+                updated = [to_microseconds(record.updated_at) for record in records]
+        keys = zip(*parts, strict=True)
+        values = map(encode, records)
+        return [
+            Row(self, key, value, order, seq, some, changed, None, version)
+            for key, value, order, seq, some, changed in zip(
+                keys, values, orders, seqs, fields, updated, strict=True
+            )
+        ]
 
     def record_of(self, row: Row) -> Any:
         """The record (or mapping) that `row` keeps, its `updated_at` as touched since."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -32,15 +33,26 @@ def check_record(record: R) -> R:
 
     The caller's record is not changed.
     """
-    changed: dict[str, Any] = {}
-    values = msgspec.structs.astuple(record)
-    for value, (name, check, passing) in zip(values, _checks(type(record)), strict=True):
-        if type(value) in passing:
+    [checked] = check_records([record])
+    return checked
+
+
+def check_records(records: Sequence[R]) -> list[R]:
+    """Several records of one type, each as `check_record` gives it."""
+    found = list(records)
+    changed: dict[int, dict[str, Any]] = {}
+    # Field by field: mostly all values of one are of a form that need not be looked at singly.
+    columns = zip(*map(msgspec.structs.astuple, records), strict=True)
+    for values, (name, check, passes) in zip(columns, _checks(type(records[0])), strict=True):
+        if passes(values):
             continue
-        checked = check(value, name)
-        if checked is not value:
-            changed[name] = checked
-    return msgspec.structs.replace(record, **changed) if changed else record
+        for position, value in enumerate(values):
+            checked = check(value, name)
+            if checked is not value:
+                changed.setdefault(position, {})[name] = checked
+    for position, members in changed.items():
+        found[position] = msgspec.structs.replace(found[position], **members)
+    return found
 
 
 def check_mapping(
@@ -286,34 +298,73 @@ def _choice(*choices: str) -> Callable[[Any, str], Any]:
 
 
 _Check = Callable[[Any, str], Any]
-_Types = frozenset[type]
+_Passes = Callable[[Sequence[Any]], bool]
 
-_NONE: _Types = frozenset({type(None)})
-_TEXT: _Types = frozenset({str})
 
-# The check of each kind of field, and the types of which every value passes it.
-_CHECKS: dict[tuple[str, bool], tuple[_Check, _Types]] = {
-    ("id", False): (check_id, frozenset()),
-    ("id", True): (_optional_id, _NONE),
-    ("text", False): (_text, _TEXT),
-    ("text", True): (_optional_text, _TEXT | _NONE),
-    ("time", False): (_time, frozenset()),
-    ("time", True): (_optional_time, _NONE),
-    ("json", False): (_json, PLAIN),
-    ("object", False): (_object, frozenset()),
-    ("array", False): (_array, frozenset()),
+def _of_types(*types: type) -> _Passes:
+    """Whether all values are of these types, of which every value passes its check."""
+    taken = frozenset(types)
+    return lambda values: taken.issuperset(map(type, values))
+
+
+def _short_ids(values: Sequence[Any]) -> bool:
+    return (
+        _TEXTS(values)
+        and all(values)
+        and all(map(str.isascii, values))
+        and max(map(len, values)) <= MAX_ID_BYTES
+    )
+
+
+def _utc(values: Sequence[Any]) -> bool:
+    kinds = {*map(type, values)}
+    return kinds == {type(EPOCH)} and {*map(_zone, values)} == {timezone.utc}
+
+
+_zone = attrgetter("tzinfo")
+_NONES, _TEXTS = _of_types(type(None)), _of_types(str)
+_OPTIONAL_TEXTS = _of_types(str, type(None))
+
+
+def _holds(values: Sequence[Any]) -> bool:
+    """Whether JSON has all these values; what it lacks is told when they are checked singly."""
+    try:
+        for value in values:
+            if type(value) not in PLAIN:
+                check_json(value)
+    except NotJsonError:
+        return False
+    return True
+
+
+def _containers(kind: type) -> _Passes:
+    of_kind = _of_types(kind)
+    return lambda values: of_kind(values) and _holds([value for value in values if value])
+
+
+# The check of each kind of field, and when all values of a field surely pass it as they are.
+_CHECKS: dict[tuple[str, bool], tuple[_Check, _Passes]] = {
+    ("id", False): (check_id, _short_ids),
+    ("id", True): (_optional_id, _NONES),
+    ("text", False): (_text, _TEXTS),
+    ("text", True): (_optional_text, _OPTIONAL_TEXTS),
+    ("time", False): (_time, _utc),
+    ("time", True): (_optional_time, _NONES),
+    ("json", False): (_json, _holds),
+    ("object", False): (_object, _containers(dict)),
+    ("array", False): (_array, _containers(list)),
 }
 
 
 @cache
-def _checks(record: type[Record]) -> list[tuple[str, _Check, _Types]]:
+def _checks(record: type[Record]) -> list[tuple[str, _Check, _Passes]]:
     """The check of each field of a kind of record, from its annotations."""
-    checks = []
+    checks: list[tuple[str, _Check, _Passes]] = []
     hints = get_type_hints(record, include_extras=True)
     for name in record.__struct_fields__:
         hint = hints[name]
         if get_origin(hint) is Literal:
-            checks.append((name, _choice(*get_args(hint)), frozenset[type]()))
+            checks.append((name, _choice(*get_args(hint)), _of_types()))
         else:
             value_type, kind = get_args(hint)
             checks.append((name, *_CHECKS[kind, type(None) in get_args(value_type)]))

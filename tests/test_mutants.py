@@ -277,7 +277,6 @@ def test_a_backend_without_a_fault_passes(backend: type[MemoryBackend]) -> None:
                 "threads: threads of equal times keep the order of saving",
                 "queries: filters and orders",
                 "scale: cursors walk many messages",
-                "machine: random calls give what they give on memory",
             },
         ),
         (

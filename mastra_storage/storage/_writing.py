@@ -53,15 +53,16 @@ class Writing(Lifecycle):
         version = self._version()
         seqs = self._seqs(len(records))
         rows: list[Row] = []
-        for position, record in enumerate(records):
-            if position and position % _RECORDS_AT_ONCE == 0:
+        for start in range(0, len(records), _RECORDS_AT_ONCE):
+            if start:
                 await asyncio.sleep(0)  # a large batch lets others run
+            some = slice(start, start + _RECORDS_AT_ONCE)
             try:
-                records[position] = checked = table.check(record)
-                rows.append(table.row(checked, seq=seqs[position], version=version))
-            except InvalidRecordError as exc:
-                if len(records) > 1:
-                    exc.message = f"record {position} of {len(records)}: {exc.message}"
+                records[some] = checked = table.check_all(records[some])
+                rows += table.rows(checked, seqs[some], version=version)
+            except InvalidRecordError:
+                for position in range(start, len(records) if len(records) > 1 else 0):
+                    _check_alone(table, records, position)
                 raise
         return records, rows
 
@@ -146,6 +147,15 @@ class Writing(Lifecycle):
                 self._log.debug("another store was first; attempt %d", attempt)
             else:
                 return result
+
+
+def _check_alone(table: Table, records: Sequence[Any], position: int) -> None:
+    """Raise `InvalidRecordError`, saying which it is, for a record that cannot be stored."""
+    try:
+        table.row(table.check(records[position]), seq=0, version="")
+    except InvalidRecordError as exc:
+        exc.message = f"record {position} of {len(records)}: {exc.message}"
+        raise
 
 
 def no_thread(*thread_ids: str) -> NotFoundError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from msgspec import structs
 
-from mastra_storage.backend import ABSENT, Delete, Op, Put, Query
+from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Query, Touch
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.records import to_microseconds
 from mastra_storage.schema import Key, Row, Table
@@ -19,6 +19,8 @@ from mastra_storage.storage._parts import Manifest, join, manifest_of, part_keys
 from mastra_storage.validation import check_id, list_argument, time_argument
 
 __all__ = ["Rows"]
+
+T = TypeVar("T")
 
 # How often a row is read again whose parts are not there, and how long after, in seconds: it was
 # replaced meanwhile, or the store shows its newest writes late.
@@ -46,7 +48,7 @@ class Rows(Engine):
         `order`, in microseconds since 1970, is its place among others; else its `created_at`,
         or now. From `expires_at` on it is gone. Not a coroutine; raises `InvalidRecordError`.
         """
-        row = self._first_row(table, record)
+        row = self._first_row(_argument(table, "table", Table), record)
         expires_at = time_argument(expires_at, "expires_at")
         return structs.replace(
             row,
@@ -65,7 +67,7 @@ class Rows(Engine):
     @operation
     async def find_rows(self, query: Query) -> list[Row]:
         """All rows that match, up to `query.limit`, in however many steps the backend takes."""
-        rows = await self._whole(await self._all(query))
+        rows = await self._whole(await self._all(_argument(query, "query", Query)))
         return [row for row in rows if row is not None]
 
     @operation
@@ -76,6 +78,8 @@ class Rows(Engine):
         In `large` tables, put rows here that are new or that have the value they had; what
         replaces a value goes through `change_rows`, which removes the parts of the old one.
         """
+        for op in ops:
+            _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
         if ops:
             await self._write(*with_parts(ops, self.capabilities.max_record_bytes))
 
@@ -88,13 +92,20 @@ class Rows(Engine):
         """Read rows and write what `change` makes of them, with nobody's change in between lost.
 
         `change` gets the rows in the order asked and gives the ops: none leaves all as it is, and
-        it may raise to give up. Ops on rows that were read hold only for the rows as read; others
-        are carried out as given. When another store was first, everything is read and `change`
-        called anew, some twenty times before `ConflictError`. Gives the ops that were written.
+        it may raise to give up. An op on a row that was read holds only for that row as read;
+        other ops are carried out as given, and a row without an op may change meanwhile. When
+        another store was first, everything is read and `change` called anew, some twenty times
+        before `ConflictError`. Gives the ops that were written.
 
         Without `compare_and_set`, only changes of this storage object are kept apart.
         """
-        wanted = [(table, checked_key(table, key)) for table, key in list_argument(keys, "keys")]
+        wanted: list[tuple[Table, Key]] = []
+        for pair in list_argument(keys, "keys"):
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise InvalidArgumentError("keys are pairs of a Table and a key of it")
+            wanted.append((pair[0], checked_key(*pair)))
+        if not callable(change):
+            raise InvalidArgumentError(f"change is called, which {_kind(change)} cannot be")
         return await self._change_rows(wanted, change)
 
     async def _change_rows(
@@ -105,7 +116,9 @@ class Rows(Engine):
         async def prepare() -> tuple[list[Op], list[Op]]:
             stored = await self._stored(wanted)
             whole = await self._whole(stored)
-            ops = list(change(whole))
+            ops = list_argument(change(whole), "what change gives")
+            for op in ops:
+                _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
             known = dict(zip(wanted, stored, strict=True))
             conditional = [self._as_read(op, known) for op in ops]
             return with_parts(conditional, self.capabilities.max_record_bytes, known), ops
@@ -181,6 +194,7 @@ class Rows(Engine):
 
 def checked_key(table: Table, key: Key) -> Key:
     """A key as rows of `table` have it; raises `InvalidArgumentError` for another."""
+    _argument(table, "table", Table)
     if not isinstance(key, tuple) or len(key) != len(table.key):
         raise InvalidArgumentError(
             f"a key of table {table.name!r} is a tuple of {', '.join(table.key)}"
@@ -188,3 +202,15 @@ def checked_key(table: Table, key: Key) -> Key:
     return tuple(
         [check_id(part, name, empty=True) for part, name in zip(key, table.key, strict=True)]
     )
+
+
+def _argument(value: T, name: str, *kinds: type) -> T:
+    """The value, which is of one of these kinds."""
+    if not isinstance(value, kinds):
+        wanted = ", ".join(kind.__name__ for kind in kinds)
+        raise InvalidArgumentError(f"{name} must be of type {wanted}, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
