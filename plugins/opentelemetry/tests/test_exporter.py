@@ -309,6 +309,16 @@ def test_spans_left_when_the_loop_ends_are_counted(caplog: pytest.LogCaptureFixt
     assert "2 spans were not kept" in caplog.text
 
 
+def test_spans_of_a_loop_that_never_ran_again_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    exporter = MastraSpanExporter(open_storage("memory://"), loop=loop)
+    assert exporter.export(some_spans(2)) is SpanExportResult.SUCCESS
+    loop.close()
+    exporter.shutdown()
+    assert (exporter.dropped, exporter.pending) == (2, 0)
+    assert "the event loop has ended" in caplog.text
+
+
 async def test_it_can_be_made_elsewhere_with_the_loop() -> None:
     loop = asyncio.get_running_loop()
     async with open_storage("memory://") as storage:

@@ -154,13 +154,13 @@ async def test_a_deletion_that_was_cut_short_can_be_repeated() -> None:
 async def test_more_entries_than_a_write_holds_at_once(new_storage: Callable[[], Storage]) -> None:
     async with new_storage() as storage:
         store = MastraConversationStore(storage)
-        await store.save(talk("c", *map(str, range(1_100))))
+        await store.save(talk("c", *map(str, range(520))))
         await store.fork("c", new_conversation_id="f")
         await store.delete("c")
         loaded = await store.load("f")
         assert loaded is not None
-        assert (said(loaded) or [])[::2] == list(map(str, range(1_100)))
-        assert said(await store.load("f", limit=1)) == ["1099!"]
+        assert (said(loaded) or [])[::2] == list(map(str, range(520)))
+        assert said(await store.load("f", limit=1)) == ["519!"]
         await store.delete("f")
         assert await storage.find_rows(Query(table=ENTRIES, order_by="any")) == []
         assert await storage.get_messages("f") == []
