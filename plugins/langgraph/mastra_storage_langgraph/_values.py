@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
-from msgspec import Struct
 
-from mastra_storage import Key, Query, Row, Storage, UnavailableError
+from mastra_storage import Row, Storage
 from mastra_storage_langgraph._chains import (
     FIRST,
     Link,
     Version,
     elements_of,
-    is_complete,
     is_list,
     next_link,
     opened_version,
 )
 from mastra_storage_langgraph._codec import Codec, Text
+from mastra_storage_langgraph._links import Links, Wholes, read_links
 from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
-from mastra_storage_langgraph._tasks import together
-from mastra_storage_langgraph.tables import VALUES, decoded
+from mastra_storage_langgraph.tables import VALUES
 
-__all__ = ["Head", "Links", "Plan", "Values"]
+__all__ = ["Head", "Plan", "Values"]
 
 # A value of up to so many characters of base64 is shorter than what refers to it.
 _INLINE: Final = 44
@@ -35,10 +32,6 @@ _INLINE: Final = 44
 _FEW: Final = 4
 # What a remembered element takes, besides its own bytes.
 _AROUND: Final = 200
-# How often rows are looked for that a checkpoint refers to, and how long after, in seconds: some
-# stores show a row before those that were written ahead of it.
-_ATTEMPTS: Final = 5
-_WAIT: Final = 0.1
 
 
 class Head(NamedTuple):
@@ -86,34 +79,6 @@ class Plan(NamedTuple):
     inherits: bool
 
 
-class _Wholes(Struct, frozen=True):
-    """What a row holds of channels that are no lists; that of a link has no `values`."""
-
-    values: dict[str, Text] | None = None
-
-
-_wholes = msgspec.json.Decoder(_Wholes).decode
-_link = msgspec.json.Decoder(Link).decode
-
-
-class Links:
-    """Values that were read, by thread and chain."""
-
-    def __init__(self) -> None:
-        self.links: dict[Key, dict[str, Link]] = {}
-        self.wholes: dict[Key, dict[str, Text]] = {}
-
-    def add(self, rows: Iterable[Row | None]) -> None:
-        for row in rows:
-            if row is None:
-                continue
-            chain = row.key[:2]
-            if (wholes := decoded(row, _wholes).values) is not None:
-                self.wholes[chain] = wholes
-            else:
-                self.links.setdefault(chain, {})[row.key[2]] = decoded(row, _link)
-
-
 class Values:
     """Reads and plans values, for one saver."""
 
@@ -135,7 +100,8 @@ class Values:
         What is in `links` is not read again, and what was read is added.
         """
         wanted = [_chosen(saved, channels) for saved in checkpoints]
-        links = await self._links(wanted, links)
+        links = Links() if links is None else links
+        await read_links(self._storage, wanted, links)
         return [
             {name: self._value(links, saved.thread_id, name, ref) for name, ref in refs.items()}
             for saved, refs in wanted
@@ -143,7 +109,8 @@ class Values:
 
     async def read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
         """The values of a checkpoint, and all there is to remember of it."""
-        links = await self._links([(saved, saved.values)])
+        links = Links()
+        await read_links(self._storage, [(saved, saved.values)], links)
         head = Head(saved, saved.versions(self._codec), {}, {})
         values = {
             name: self._value(links, saved.thread_id, name, ref, head)
@@ -159,7 +126,8 @@ class Values:
             if isinstance(ref := head.saved.values.get(name), Chained) and name not in head.lists
         }
         if refs:
-            links = await self._links([(head.saved, refs)])
+            links = Links()
+            await read_links(self._storage, [(head.saved, refs)], links)
             for name, ref in refs.items():
                 self._value(links, head.saved.thread_id, name, ref, head)
 
@@ -180,38 +148,6 @@ class Values:
             return value
         elements = list(map(self._codec.value, elements_of(chain, ref.link)))
         return dict(elements) if chain[ref.link].kind == "dict" else elements
-
-    async def _links(
-        self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]], links: Links | None = None
-    ) -> Links:
-        """All that the values need, read at once."""
-        links = Links() if links is None else links
-        for attempt in range(_ATTEMPTS):
-            keys: dict[Key, None] = {}
-            chains: dict[Key, None] = {}
-            for saved, refs in wanted:
-                for ref in refs.values():
-                    if isinstance(ref, Inline) or _is_there(links, saved.thread_id, ref):
-                        continue
-                    chain = (saved.thread_id, ref.chain)
-                    if isinstance(ref, Whole) or ref.link == FIRST:
-                        keys[*chain, FIRST] = None
-                    else:
-                        chains[chain] = None
-            if not keys and not chains:
-                return links
-            if attempt:
-                await asyncio.sleep(_WAIT * 2**attempt)
-            reads = [self._storage.get_rows(VALUES, list(keys))] if keys else []
-            for rows in await together(*reads, *[self._chain(chain) for chain in chains]):
-                links.add(rows)
-        raise UnavailableError(
-            f"values of checkpoints of thread {wanted[0][0].thread_id!r} are not there: the store "
-            "may show them in a while, or they were deleted while the thread went on"
-        )
-
-    async def _chain(self, chain: Key) -> list[Row | None]:
-        return [*await self._storage.find_rows(Query(table=VALUES, prefix=chain, order_by="any"))]
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -277,10 +213,10 @@ class _Writer:
 
     def rows(self) -> list[Row]:
         if self.wholes:
-            self._add_row(self._token, FIRST, _Wholes(self.wholes))
+            self._add_row(self._token, FIRST, Wholes(self.wholes))
         return self._rows
 
-    def _add_row(self, chain: str, link: str, record: Link | _Wholes) -> None:
+    def _add_row(self, chain: str, link: str, record: Link | Wholes) -> None:
         key = {"thread_id": self._thread, "chain": chain, "link": link}
         self._rows.append(self._storage.new_row(VALUES, {**key, **msgspec.to_builtins(record)}))
 
@@ -289,13 +225,6 @@ def _chosen(saved: Saved, channels: Collection[str] | None) -> tuple[Saved, Mapp
     if channels is None:
         return saved, saved.values
     return saved, {name: ref for name, ref in saved.values.items() if name in channels}
-
-
-def _is_there(links: Links, thread: str, ref: Whole | Chained) -> bool:
-    chain = (thread, ref.chain)
-    if isinstance(ref, Whole):
-        return chain in links.wholes
-    return is_complete(links.links.get(chain, {}), ref.link)
 
 
 def _differs(name: str, head: Head | None, checkpoint: Checkpoint) -> bool:
