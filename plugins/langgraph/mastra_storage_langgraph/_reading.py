@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -71,13 +71,11 @@ class Reading(SyncSaver):
         Two round trips: the checkpoint, then pending writes together with its values, where they
         are not remembered from an earlier call (up to 32 MiB are, of the threads last used).
         """
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                return await self._read_tuple(Place.of(config), get_checkpoint_id(config))
-            except DeletedError:
-                if not left:
-                    raise
-        raise AssertionError("unreachable")
+        place, checkpoint_id = Place.of(config), get_checkpoint_id(config)
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(DeletedError):
+                return await self._read_tuple(place, checkpoint_id)
+        return await self._read_tuple(place, checkpoint_id)
 
     async def _read_tuple(self, place: Place, checkpoint_id: str | None) -> CheckpointTuple | None:
         found = await self._rows(place, checkpoint_id)
