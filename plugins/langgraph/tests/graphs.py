@@ -5,9 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any, TypedDict, cast
 
+from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Send, interrupt
 
 
@@ -56,6 +59,31 @@ def booking() -> StateGraph[Any]:
     builder.add_edge(START, "ask")
     builder.add_edge("ask", "pay")
     builder.add_edge("pay", END)
+    return builder
+
+
+def agent() -> StateGraph[Any]:
+    """LangGraph's loop of a model and its tools, with LangChain's model for tests."""
+
+    @tool
+    def book(city: str) -> str:
+        """Book a seat."""
+        return f"seat 12A to {city}"
+
+    call = {"name": "book", "args": {"city": "Oslo"}, "id": "call-1"}
+    model = FakeMessagesListChatModel(
+        responses=[AIMessage("", tool_calls=[call]), AIMessage("You have a seat.")]
+    )
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", answer)
+    builder.add_node("tools", ToolNode([book]))
+    builder.add_edge(START, "answer")
+    builder.add_conditional_edges("answer", tools_condition)
+    builder.add_edge("tools", "answer")
     return builder
 
 
