@@ -14,14 +14,15 @@ from mastra_storage_langgraph._chains import (
     FIRST,
     Link,
     Version,
+    count_of,
     elements_of,
-    is_list,
     next_link,
     opened_version,
+    value_of,
 )
 from mastra_storage_langgraph._codec import Codec, Text
 from mastra_storage_langgraph._links import Links, Wholes, read_links
-from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
+from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Snapshot, Whole
 from mastra_storage_langgraph.tables import VALUES
 
 __all__ = ["Head", "Plan", "Values"]
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     """
 
     refs: dict[str, Ref]
+    snapshots: dict[str, Snapshot]
     lists: dict[str, Version]
     wholes: dict[str, Text]
     rows: list[Row]
@@ -120,10 +122,11 @@ class Values:
 
     async def complete(self, head: Head, channels: Iterable[str]) -> None:
         """Look up what is not yet known of the lists in some channels."""
+        there = {**head.saved.snapshots, **head.saved.values}
         refs = {
             name: ref
             for name in channels
-            if isinstance(ref := head.saved.values.get(name), Chained) and name not in head.lists
+            if isinstance(ref := there.get(name), Chained) and name not in head.lists
         }
         if refs:
             links = Links()
@@ -147,7 +150,7 @@ class Values:
             value, head.lists[name] = opened_version(self._codec, chain, ref.chain, ref.link)
             return value
         elements = list(map(self._codec.value, elements_of(chain, ref.link)))
-        return dict(elements) if chain[ref.link].kind == "dict" else elements
+        return value_of(chain[ref.link].kind, elements)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -162,9 +165,11 @@ class Values:
         values: dict[str, Any] = checkpoint["channel_values"]
         written = {name for name in values if name in new or _differs(name, head, checkpoint)}
         if head is not None:
-            await self.complete(head, [name for name in written if is_list(values[name])])
+            await self.complete(
+                head, [name for name in written if count_of(values[name]) is not None]
+            )
         writer = _Writer(self._storage, self._codec, thread)
-        plan = Plan({}, {}, {}, [], inherits=False)
+        plan = Plan({}, {}, {}, {}, [], inherits=False)
         inherits = False
         for name, value in values.items():
             known = None if head is None else head.lists.get(name)
@@ -180,9 +185,21 @@ class Values:
                 inherits |= not isinstance(plan.refs[name], Inline)
             if version is not None:
                 plan.lists[name] = version
+        if head is not None:
+            self._keep_snapshots(plan, head, checkpoint["channel_versions"])
         return plan._replace(
-            wholes=plan.wholes | writer.wholes, rows=writer.rows(), inherits=inherits
+            wholes=plan.wholes | writer.wholes,
+            rows=writer.rows(),
+            inherits=inherits or bool(plan.snapshots),
         )
+
+    def _keep_snapshots(self, plan: Plan, head: Head, versions: ChannelVersions) -> None:
+        """Remember the snapshots of delta channels that have none in this checkpoint."""
+        for name, ref in {**head.saved.snapshots, **head.saved.values}.items():
+            if isinstance(ref, Snapshot) and name in versions and name not in plan.refs:
+                plan.snapshots[name] = ref
+                if name in head.lists:
+                    plan.lists[name] = head.lists[name]
 
 
 class _Writer:
@@ -198,18 +215,20 @@ class _Writer:
 
     async def add(self, name: str, value: Any, known: Version | None) -> tuple[Ref, Version | None]:
         """Keep a value; gives how to refer to it, and what is known of it if it is a list."""
-        if not is_list(value) or len(value) <= _FEW:
+        count = count_of(value)
+        if count is None or count <= _FEW:
             text = self._codec.text(value)
             if isinstance(text, str) and len(text) <= _INLINE:
                 return Inline(text), None
-            if not is_list(value):
+            if count is None:
                 self.wholes[name] = text
                 return Whole(self._token), None
         chain = f"{self._token}{len(self._rows)}"
         link, version = await next_link(self._codec, known, value, chain=chain, link=self._token)
         if link is not None:
             self._add_row(version.chain, version.link, link)
-        return Chained(version.chain, version.link), version
+        kind = Snapshot if version.kind == "snapshot" else Chained
+        return kind(version.chain, version.link), version
 
     def rows(self) -> list[Row]:
         if self.wholes:

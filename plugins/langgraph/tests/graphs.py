@@ -115,11 +115,11 @@ class Log(TypedDict):
     log: Annotated[list[str], DeltaChannel(_extend, snapshot_frequency=5)]
 
 
-def logging() -> StateGraph[Any]:
+def logging(size: int = 0) -> StateGraph[Any]:
     """A channel of which a snapshot is stored at every fifth change, and its writes between."""
 
     async def note(state: Log) -> Any:
-        return {"log": [f"saw {len(state['log'])}"]}
+        return {"log": [f"saw {len(state['log'])}".ljust(size)]}
 
     builder = StateGraph(Log)
     builder.add_node("note", note)

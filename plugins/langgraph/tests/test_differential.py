@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, _DeltaSnapshot
 from mastra_storage_langgraph import MastraSaver
 
 from mastra_storage import open_storage
@@ -23,7 +23,8 @@ values = {
     "text": texts,
     "none": st.none(),
 }
-changes = st.fixed_dictionaries({}, optional={**values, "delta": texts})
+snapshots = st.lists(texts, max_size=9).map(_DeltaSnapshot)
+changes = st.fixed_dictionaries({}, optional={**values, "delta": st.one_of(texts, snapshots)})
 which = st.one_of(st.just(-1), st.just(-1), st.integers(0, 20))  # the latest, mostly
 puts = st.tuples(
     st.just("put"), which, changes, st.sampled_from(["", "child:1"]), st.integers(0, 2)
