@@ -5,7 +5,8 @@ Versions that branch off share what is before. When more of a chain is dead than
 list that forgets its beginning, the next version begins a new chain: so no read grows without
 bound, and each element is written once, or a second time for as much that is new.
 
-A dict with text keys is kept the same way, as the list of its items.
+A dict with text keys is kept the same way, as the list of its items, and so is the list in the
+snapshot of a delta channel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from msgspec import Struct
 
 from mastra_storage_langgraph._codec import Codec, Form, Text, form_of, text_of
@@ -23,17 +25,18 @@ __all__ = [
     "FIRST",
     "Link",
     "Version",
+    "count_of",
     "elements_of",
     "is_complete",
-    "is_list",
     "next_link",
     "opened_version",
+    "value_of",
 ]
 
 FIRST: Final = "0"
 """The name of the first link of every chain."""
 
-Kind: TypeAlias = Literal["list", "dict"]
+Kind: TypeAlias = Literal["list", "dict", "snapshot"]
 Run: TypeAlias = int | tuple[int, int]
 
 # What an element takes in a row and in an index, besides its own bytes.
@@ -74,8 +77,7 @@ class Version(NamedTuple):
 
     def value(self, codec: Codec) -> Any:
         """The list or dict, made anew."""
-        elements = list(map(codec.value, self.forms))
-        return dict(elements) if self.kind == "dict" else elements
+        return value_of(self.kind, list(map(codec.value, self.forms)))
 
 
 def opened_version(
@@ -85,16 +87,32 @@ def opened_version(
     last = links[link]
     forms = elements_of(links, link)
     opened = list(map(codec.opened, forms))
-    elements = [value for value, _ in opened]
     digests = [digest for _, digest in opened]
-    value = dict(elements) if last.kind == "dict" else elements
+    value = value_of(last.kind, [element for element, _ in opened])
     return value, Version(last.kind, chain, link, forms, digests, last.weight)
 
 
-def is_list(value: Any) -> bool:
-    """Whether a value is kept as a chain."""
+def count_of(value: Any) -> int | None:
+    """How many elements a value has that is kept as a chain; `None` for one that is not."""
+    kind = kind_of(value)
+    return None if kind is None else len(value.value if kind == "snapshot" else value)
+
+
+def kind_of(value: Any) -> Kind | None:
+    """As what a value is kept as a chain; `None` for one that is not."""
     kind = type(value)
-    return kind is list or (kind is dict and all(type(key) is str for key in value))
+    if kind is list:
+        return "list"
+    if kind is dict and all(type(key) is str for key in value):
+        return "dict"
+    return "snapshot" if kind is _DeltaSnapshot and type(value.value) is list else None
+
+
+def value_of(kind: Kind, elements: list[Any]) -> Any:
+    """The value that is kept as these elements."""
+    if kind == "dict":
+        return dict(elements)
+    return elements if kind == "list" else _DeltaSnapshot(elements)
 
 
 async def next_link(
@@ -104,9 +122,10 @@ async def next_link(
 
     `chain` names the chain, and `link` the link, that it gets if it needs one.
     """
-    kind: Kind = "dict" if type(value) is dict else "list"
+    kind = kind_of(value) or "list"
+    held = value.value if kind == "snapshot" else value
     # Taken at once: the graph goes on while this waits.
-    elements = list(value.items()) if kind == "dict" else list(value)
+    elements = list(held.items()) if kind == "dict" else list(held)
     compared: list[tuple[bytes, Form | None]] = []
     for place, element in enumerate(elements):
         if place and place % _AT_ONCE == 0:

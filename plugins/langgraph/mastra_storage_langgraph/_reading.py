@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -20,12 +20,13 @@ from mastra_storage_langgraph._bridge import Bridge
 from mastra_storage_langgraph._codec import Codec
 from mastra_storage_langgraph._conversations import CHANNEL, NOTHING, Conversations
 from mastra_storage_langgraph._history import delta_history
+from mastra_storage_langgraph._links import DeletedError, Links
 from mastra_storage_langgraph._listing import checkpoint_pages
 from mastra_storage_langgraph._recent import Recent
 from mastra_storage_langgraph._saved import Saved
 from mastra_storage_langgraph._sync import SyncSaver
 from mastra_storage_langgraph._tasks import together
-from mastra_storage_langgraph._values import Head, Links, Values
+from mastra_storage_langgraph._values import Head, Values
 from mastra_storage_langgraph._writes import pending_writes, read_writes, writes_query
 from mastra_storage_langgraph.tables import CHECKPOINTS, SAVER_TABLES, Place
 
@@ -33,6 +34,8 @@ __all__ = ["Reading"]
 
 # How many bytes of values are remembered, of all threads together.
 _BOUND: Final = 32 * 2**20
+# How often the newest checkpoint is looked up that another process deletes meanwhile.
+_ATTEMPTS: Final = 5
 
 
 class Reading(SyncSaver):
@@ -68,8 +71,13 @@ class Reading(SyncSaver):
         Two round trips: the checkpoint, then pending writes together with its values, where they
         are not remembered from an earlier call (up to 32 MiB are, of the threads last used).
         """
-        place = Place.of(config)
-        checkpoint_id = get_checkpoint_id(config)
+        place, checkpoint_id = Place.of(config), get_checkpoint_id(config)
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(DeletedError):
+                return await self._read_tuple(place, checkpoint_id)
+        return await self._read_tuple(place, checkpoint_id)
+
+    async def _read_tuple(self, place: Place, checkpoint_id: str | None) -> CheckpointTuple | None:
         found = await self._rows(place, checkpoint_id)
         if not found:
             if not checkpoint_id and self._conversations.concerns(place):
@@ -143,10 +151,12 @@ class Reading(SyncSaver):
         return [Saved.of(row) for row in rows if row is not None]
 
     async def _tuples(self, checkpoints: Sequence[Saved], links: Links) -> list[CheckpointTuple]:
-        values, writes = await together(
-            self._values.read(checkpoints, links=links),
-            read_writes(self._storage, checkpoints),
-        )
+        try:
+            values = await self._values.read(checkpoints, links=links)
+        except DeletedError as exc:
+            left = [saved for saved in checkpoints if saved.key not in exc.keys]
+            return await self._tuples(left, links)
+        writes = await read_writes(self._storage, checkpoints)
         return [
             self._tuple(saved, own, pending_writes(self._codec, rows))
             for saved, own, rows in zip(checkpoints, values, writes, strict=True)

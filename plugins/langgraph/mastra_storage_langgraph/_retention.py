@@ -159,7 +159,7 @@ def _needed_values(values: Mapping[Key, Row], checkpoints: Iterable[Saved]) -> s
     """The keys of the values that checkpoints refer to, and of what those follow."""
     needed: set[Key] = set()
     for saved in checkpoints:
-        for ref in saved.values.values():
+        for ref in (*saved.values.values(), *saved.snapshots.values()):
             if isinstance(ref, Inline):
                 continue
             link: str | None = FIRST if isinstance(ref, Whole) else ref.link

@@ -14,7 +14,7 @@ from mastra_storage import Key, Row, Storage
 from mastra_storage_langgraph._codec import Codec, Text
 from mastra_storage_langgraph.tables import CHECKPOINTS, Place, decoded, order_of
 
-__all__ = ["Chained", "Inline", "Ref", "Saved", "Whole"]
+__all__ = ["Chained", "Inline", "Ref", "Saved", "Snapshot", "Whole"]
 
 
 class Inline(Struct, frozen=True, tag=0, array_like=True):
@@ -36,13 +36,18 @@ class Chained(Struct, frozen=True, tag=2, array_like=True):
     link: str
 
 
-Ref: TypeAlias = Inline | Whole | Chained
+class Snapshot(Chained, frozen=True, tag=3, array_like=True):
+    """A version of the list in the snapshot of a delta channel."""
 
 
-class Saved(Struct, frozen=True, kw_only=True):
+Ref: TypeAlias = Inline | Whole | Chained | Snapshot
+
+
+class Saved(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The row of a checkpoint.
 
     `names` has the thread, namespace and id as they were given, where the key has hashes.
+    `snapshots` are the latest of delta channels that have no value here, for the next to follow.
     """
 
     thread_id: str
@@ -54,6 +59,7 @@ class Saved(Struct, frozen=True, kw_only=True):
     metadata: Text
     values: dict[str, Ref]
     names: tuple[str, str, str] | None = None
+    snapshots: dict[str, Snapshot] = {}
 
     @classmethod
     def of(cls, row: Row) -> Saved:

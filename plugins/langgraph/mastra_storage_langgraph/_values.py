@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
-from msgspec import Struct
 
-from mastra_storage import Key, Query, Row, Storage, UnavailableError
+from mastra_storage import Row, Storage
 from mastra_storage_langgraph._chains import (
     FIRST,
     Link,
     Version,
+    count_of,
     elements_of,
-    is_complete,
-    is_list,
     next_link,
     opened_version,
+    value_of,
 )
 from mastra_storage_langgraph._codec import Codec, Text
-from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Whole
-from mastra_storage_langgraph._tasks import together
-from mastra_storage_langgraph.tables import VALUES, decoded
+from mastra_storage_langgraph._links import Links, Wholes, read_links
+from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Snapshot, Whole
+from mastra_storage_langgraph.tables import VALUES
 
-__all__ = ["Head", "Links", "Plan", "Values"]
+__all__ = ["Head", "Plan", "Values"]
 
 # A value of up to so many characters of base64 is shorter than what refers to it.
 _INLINE: Final = 44
@@ -35,10 +33,6 @@ _INLINE: Final = 44
 _FEW: Final = 4
 # What a remembered element takes, besides its own bytes.
 _AROUND: Final = 200
-# How often rows are looked for that a checkpoint refers to, and how long after, in seconds: some
-# stores show a row before those that were written ahead of it.
-_ATTEMPTS: Final = 5
-_WAIT: Final = 0.1
 
 
 class Head(NamedTuple):
@@ -80,38 +74,11 @@ class Plan(NamedTuple):
     """
 
     refs: dict[str, Ref]
+    snapshots: dict[str, Snapshot]
     lists: dict[str, Version]
     wholes: dict[str, Text]
     rows: list[Row]
     inherits: bool
-
-
-class _Wholes(Struct, frozen=True):
-    """What a row holds of channels that are no lists; that of a link has no `values`."""
-
-    values: dict[str, Text] | None = None
-
-
-_wholes = msgspec.json.Decoder(_Wholes).decode
-_link = msgspec.json.Decoder(Link).decode
-
-
-class Links:
-    """Values that were read, by thread and chain."""
-
-    def __init__(self) -> None:
-        self.links: dict[Key, dict[str, Link]] = {}
-        self.wholes: dict[Key, dict[str, Text]] = {}
-
-    def add(self, rows: Iterable[Row | None]) -> None:
-        for row in rows:
-            if row is None:
-                continue
-            chain = row.key[:2]
-            if (wholes := decoded(row, _wholes).values) is not None:
-                self.wholes[chain] = wholes
-            else:
-                self.links.setdefault(chain, {})[row.key[2]] = decoded(row, _link)
 
 
 class Values:
@@ -135,7 +102,8 @@ class Values:
         What is in `links` is not read again, and what was read is added.
         """
         wanted = [_chosen(saved, channels) for saved in checkpoints]
-        links = await self._links(wanted, links)
+        links = Links() if links is None else links
+        await read_links(self._storage, wanted, links)
         return [
             {name: self._value(links, saved.thread_id, name, ref) for name, ref in refs.items()}
             for saved, refs in wanted
@@ -143,7 +111,8 @@ class Values:
 
     async def read_head(self, saved: Saved) -> tuple[dict[str, Any], Head]:
         """The values of a checkpoint, and all there is to remember of it."""
-        links = await self._links([(saved, saved.values)])
+        links = Links()
+        await read_links(self._storage, [(saved, saved.values)], links)
         head = Head(saved, saved.versions(self._codec), {}, {})
         values = {
             name: self._value(links, saved.thread_id, name, ref, head)
@@ -153,13 +122,15 @@ class Values:
 
     async def complete(self, head: Head, channels: Iterable[str]) -> None:
         """Look up what is not yet known of the lists in some channels."""
+        there = {**head.saved.snapshots, **head.saved.values}
         refs = {
             name: ref
             for name in channels
-            if isinstance(ref := head.saved.values.get(name), Chained) and name not in head.lists
+            if isinstance(ref := there.get(name), Chained) and name not in head.lists
         }
         if refs:
-            links = await self._links([(head.saved, refs)])
+            links = Links()
+            await read_links(self._storage, [(head.saved, refs)], links)
             for name, ref in refs.items():
                 self._value(links, head.saved.thread_id, name, ref, head)
 
@@ -179,39 +150,7 @@ class Values:
             value, head.lists[name] = opened_version(self._codec, chain, ref.chain, ref.link)
             return value
         elements = list(map(self._codec.value, elements_of(chain, ref.link)))
-        return dict(elements) if chain[ref.link].kind == "dict" else elements
-
-    async def _links(
-        self, wanted: Sequence[tuple[Saved, Mapping[str, Ref]]], links: Links | None = None
-    ) -> Links:
-        """All that the values need, read at once."""
-        links = Links() if links is None else links
-        for attempt in range(_ATTEMPTS):
-            keys: dict[Key, None] = {}
-            chains: dict[Key, None] = {}
-            for saved, refs in wanted:
-                for ref in refs.values():
-                    if isinstance(ref, Inline) or _is_there(links, saved.thread_id, ref):
-                        continue
-                    chain = (saved.thread_id, ref.chain)
-                    if isinstance(ref, Whole) or ref.link == FIRST:
-                        keys[*chain, FIRST] = None
-                    else:
-                        chains[chain] = None
-            if not keys and not chains:
-                return links
-            if attempt:
-                await asyncio.sleep(_WAIT * 2**attempt)
-            reads = [self._storage.get_rows(VALUES, list(keys))] if keys else []
-            for rows in await together(*reads, *[self._chain(chain) for chain in chains]):
-                links.add(rows)
-        raise UnavailableError(
-            f"values of checkpoints of thread {wanted[0][0].thread_id!r} are not there: the store "
-            "may show them in a while, or they were deleted while the thread went on"
-        )
-
-    async def _chain(self, chain: Key) -> list[Row | None]:
-        return [*await self._storage.find_rows(Query(table=VALUES, prefix=chain, order_by="any"))]
+        return value_of(chain[ref.link].kind, elements)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -226,9 +165,11 @@ class Values:
         values: dict[str, Any] = checkpoint["channel_values"]
         written = {name for name in values if name in new or _differs(name, head, checkpoint)}
         if head is not None:
-            await self.complete(head, [name for name in written if is_list(values[name])])
+            await self.complete(
+                head, [name for name in written if count_of(values[name]) is not None]
+            )
         writer = _Writer(self._storage, self._codec, thread)
-        plan = Plan({}, {}, {}, [], inherits=False)
+        plan = Plan({}, {}, {}, {}, [], inherits=False)
         inherits = False
         for name, value in values.items():
             known = None if head is None else head.lists.get(name)
@@ -244,9 +185,21 @@ class Values:
                 inherits |= not isinstance(plan.refs[name], Inline)
             if version is not None:
                 plan.lists[name] = version
+        if head is not None:
+            self._keep_snapshots(plan, head, checkpoint["channel_versions"])
         return plan._replace(
-            wholes=plan.wholes | writer.wholes, rows=writer.rows(), inherits=inherits
+            wholes=plan.wholes | writer.wholes,
+            rows=writer.rows(),
+            inherits=inherits or bool(plan.snapshots),
         )
+
+    def _keep_snapshots(self, plan: Plan, head: Head, versions: ChannelVersions) -> None:
+        """Remember the snapshots of delta channels that have none in this checkpoint."""
+        for name, ref in {**head.saved.snapshots, **head.saved.values}.items():
+            if isinstance(ref, Snapshot) and name in versions and name not in plan.refs:
+                plan.snapshots[name] = ref
+                if name in head.lists:
+                    plan.lists[name] = head.lists[name]
 
 
 class _Writer:
@@ -262,25 +215,27 @@ class _Writer:
 
     async def add(self, name: str, value: Any, known: Version | None) -> tuple[Ref, Version | None]:
         """Keep a value; gives how to refer to it, and what is known of it if it is a list."""
-        if not is_list(value) or len(value) <= _FEW:
+        count = count_of(value)
+        if count is None or count <= _FEW:
             text = self._codec.text(value)
             if isinstance(text, str) and len(text) <= _INLINE:
                 return Inline(text), None
-            if not is_list(value):
+            if count is None:
                 self.wholes[name] = text
                 return Whole(self._token), None
         chain = f"{self._token}{len(self._rows)}"
         link, version = await next_link(self._codec, known, value, chain=chain, link=self._token)
         if link is not None:
             self._add_row(version.chain, version.link, link)
-        return Chained(version.chain, version.link), version
+        kind = Snapshot if version.kind == "snapshot" else Chained
+        return kind(version.chain, version.link), version
 
     def rows(self) -> list[Row]:
         if self.wholes:
-            self._add_row(self._token, FIRST, _Wholes(self.wholes))
+            self._add_row(self._token, FIRST, Wholes(self.wholes))
         return self._rows
 
-    def _add_row(self, chain: str, link: str, record: Link | _Wholes) -> None:
+    def _add_row(self, chain: str, link: str, record: Link | Wholes) -> None:
         key = {"thread_id": self._thread, "chain": chain, "link": link}
         self._rows.append(self._storage.new_row(VALUES, {**key, **msgspec.to_builtins(record)}))
 
@@ -289,13 +244,6 @@ def _chosen(saved: Saved, channels: Collection[str] | None) -> tuple[Saved, Mapp
     if channels is None:
         return saved, saved.values
     return saved, {name: ref for name, ref in saved.values.items() if name in channels}
-
-
-def _is_there(links: Links, thread: str, ref: Whole | Chained) -> bool:
-    chain = (thread, ref.chain)
-    if isinstance(ref, Whole):
-        return chain in links.wholes
-    return is_complete(links.links.get(chain, {}), ref.link)
 
 
 def _differs(name: str, head: Head | None, checkpoint: Checkpoint) -> bool:

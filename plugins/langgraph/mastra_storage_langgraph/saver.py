@@ -158,6 +158,7 @@ class MastraSaver(Reading):
             checkpoint=codec.text({k: v for k, v in checkpoint.items() if k != "channel_values"}),
             metadata=codec.text(kept),
             values=plan.refs,
+            snapshots=plan.snapshots,
             names=None if key == names else names,
         )
 

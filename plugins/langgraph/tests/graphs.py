@@ -5,9 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any, TypedDict, cast
 
+from langchain_core.language_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Send, interrupt
 
 
@@ -59,6 +62,31 @@ def booking() -> StateGraph[Any]:
     return builder
 
 
+def agent() -> StateGraph[Any]:
+    """LangGraph's loop of a model and its tools, with LangChain's model for tests."""
+
+    @tool
+    def book(city: str) -> str:
+        """Book a seat."""
+        return f"seat 12A to {city}"
+
+    call = {"name": "book", "args": {"city": "Oslo"}, "id": "call-1"}
+    model = FakeMessagesListChatModel(
+        responses=[AIMessage("", tool_calls=[call]), AIMessage("You have a seat.")]
+    )
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", answer)
+    builder.add_node("tools", ToolNode([book]))
+    builder.add_edge(START, "answer")
+    builder.add_conditional_edges("answer", tools_condition)
+    builder.add_edge("tools", "answer")
+    return builder
+
+
 class Sums(TypedDict):
     numbers: list[int]
     squares: Annotated[list[int], operator.add]
@@ -87,11 +115,11 @@ class Log(TypedDict):
     log: Annotated[list[str], DeltaChannel(_extend, snapshot_frequency=5)]
 
 
-def logging() -> StateGraph[Any]:
+def logging(size: int = 0) -> StateGraph[Any]:
     """A channel of which a snapshot is stored at every fifth change, and its writes between."""
 
     async def note(state: Log) -> Any:
-        return {"log": [f"saw {len(state['log'])}"]}
+        return {"log": [f"saw {len(state['log'])}".ljust(size)]}
 
     builder = StateGraph(Log)
     builder.add_node("note", note)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from backends import only_sqlite, without_kv
-from graphs import booking, chat, config_of, question
+from graphs import agent, booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
@@ -68,6 +68,22 @@ async def test_a_conversation_is_a_thread_with_messages(new_storage: NewStorage)
                 ],
             ),
         ]
+
+
+async def test_an_agent_with_tools_shows_its_calls(new_storage: NewStorage) -> None:
+    config = config_of("trip", user_id="ada")
+    async with new_storage() as storage:
+        graph = agent().compile(checkpointer=MastraSaver(storage), interrupt_before=["tools"])
+        await graph.ainvoke({"messages": [HumanMessage("To Oslo, please")]}, config)
+    async with new_storage() as storage:
+        # What it said before is in the state: a new model would say it again.
+        graph = agent().compile(checkpointer=MastraSaver(storage), interrupt_after=["tools"])
+        await graph.ainvoke(None, config)
+        said = await storage.get_messages("trip")
+    assert [one.role for one in said] == ["user", "assistant", "tool"]
+    [call], [result] = said[1].content, said[2].content
+    assert (call["toolName"], call["args"]) == ("book", {"city": "Oslo"})
+    assert (result["toolName"], result["result"]) == ("book", "seat 12A to Oslo")
 
 
 @without_kv

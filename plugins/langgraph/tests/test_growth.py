@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from backends import only_sqlite
-from graphs import chat, config_of, question
+from graphs import chat, config_of, logging, question
 from mastra_storage_langgraph import MastraSaver
 
 from mastra_storage import Op, Put, Query, Result, Storage
@@ -85,6 +85,30 @@ async def test_a_turn_is_a_write_a_call_and_few_reads(
         graph = chat().compile(checkpointer=MastraSaver(storage))
         await graph.aget_state(config_of("t"))
         assert counts.reads == 3  # and its values, together with the writes
+
+
+@only_sqlite
+async def test_the_snapshots_of_a_delta_channel_write_what_is_new(
+    new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with counting(new_storage, monkeypatch) as (storage, counts):
+        saver = MastraSaver(storage, conversations=False)
+        graph = logging(1000).compile(checkpointer=saver)
+        cost: list[int] = []
+        for turn in range(60):
+            counts.clear()
+            result = await graph.ainvoke({"log": [f"turn {turn}"]}, config_of("t"))
+            cost.append(counts.bytes)
+        # A snapshot at every fifth change, of what came since the one before.
+        assert max(cost[-10:]) < 1.2 * max(cost[2:12])
+        assert (await graph.aget_state(config_of("t"))).values == result
+        fresh = logging(1000).compile(checkpointer=MastraSaver(storage))
+        assert (await fresh.aget_state(config_of("t"))).values == result
+        await saver.aprune(["t"])
+        await saver.adelete_for_runs(["nothing"])
+        assert (await fresh.aget_state(config_of("t"))).values == result
+        after = await fresh.ainvoke({"log": ["more"]}, config_of("t"))
+        assert after["log"][:-2] == result["log"]
 
 
 @only_sqlite

@@ -337,10 +337,69 @@ async def test_a_copy_is_independent(new_storage: NewStorage) -> None:
 
 
 @only_sqlite
+async def test_a_thread_goes_on_while_it_is_pruned_and_read(new_storage: NewStorage) -> None:
+    async with new_storage() as storage, new_storage() as other, new_storage() as third:
+        graph = chat(100).compile(checkpointer=MastraSaver(storage))
+        await graph.ainvoke(question(0), config_of("t"))
+        done = asyncio.Event()
+
+        async def talk() -> int:
+            for turn in range(1, 15):
+                state = await graph.ainvoke(question(turn), config_of("t"))
+            done.set()
+            return len(state["messages"])
+
+        async def prune() -> None:
+            while not done.is_set():
+                await MastraSaver(other).aprune(["t"])
+
+        async def read() -> None:
+            while not done.is_set():
+                saver = MastraSaver(third)
+                await saver.aget_tuple(config_of("t"))
+                found = [one async for one in saver.alist(config_of("t"))]
+                assert len({one.checkpoint["id"] for one in found}) == len(found)
+
+        length, *_ = await asyncio.gather(talk(), prune(), read(), read())
+        assert length == 30
+        newest = await MastraSaver(third).aget_tuple(config_of("t"))
+        assert newest is not None
+        assert len(newest.checkpoint["channel_values"]["messages"]) == 30
+
+
+@only_sqlite
+async def test_what_is_deleted_while_it_is_read_is_read_anew(
+    new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_storage() as storage, new_storage() as other:
+        thread = Thread(MastraSaver(other), "t")
+        first = await thread.put(text="1" * 100)
+        await thread.put(text="2" * 100)
+
+        async def found_before(query: Query) -> Any:
+            found = await Storage.find_rows(storage, query)
+            if query.table == CHECKPOINTS and len(found) == 2:
+                monkeypatch.undo()
+                await thread.put(text="3" * 100)
+                await thread.saver.aprune(["t"])
+            return found
+
+        monkeypatch.setattr(storage, "find_rows", found_before)
+        newest = await MastraSaver(storage).aget_tuple(config_of("t"))
+        assert newest is not None
+        assert newest.checkpoint["channel_values"] == {"text": "3" * 100}
+        await thread.put(text="4" * 100)
+        monkeypatch.setattr(storage, "find_rows", found_before)
+        listed = [one async for one in MastraSaver(storage).alist(config_of("t"))]
+        assert listed == []
+        assert await MastraSaver(storage).aget_tuple(first) is None
+
+
+@only_sqlite
 async def test_values_that_are_gone_are_an_error_not_an_empty_state(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mastra_storage_langgraph._values._WAIT", 0.001)
+    monkeypatch.setattr("mastra_storage_langgraph._links._WAIT", 0.001)
     async with new_storage() as storage:
         thread = Thread(MastraSaver(storage), "t")
         await thread.put(items=["a" * 100, "b" * 100])

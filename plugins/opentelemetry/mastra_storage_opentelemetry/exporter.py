@@ -132,6 +132,7 @@ class MastraSpanExporter(SpanExporter):
             self._hurry.set()
             return False
         if self._loop.is_closed():
+            self._give_up()
             return False
         flushing = asyncio.run_coroutine_threadsafe(self.flush(), self._loop)
         try:

@@ -103,6 +103,29 @@ async def test_a_few_spans_are_written_after_the_delay() -> None:
         await exporter.aclose()
 
 
+async def test_a_full_batch_does_not_wait_and_the_rest_does() -> None:
+    written = asyncio.Event()
+
+    def look(ops: object) -> bool:
+        written.set()
+        return False
+
+    async with faulty_storage() as (storage, backend):
+        backend.delay("write", seconds=0, matching=look)
+        exporter = MastraSpanExporter(storage, batch_size=10, delay=60)
+        exporter.export(some_spans(4))
+        await asyncio.sleep(0.01)
+        exporter.export(some_spans(6))
+        async with asyncio.timeout(10):
+            await written.wait()
+        await exporter.flush()
+        exporter.export(some_spans(4))
+        await asyncio.sleep(0.1)
+        assert backend.calls["write"] == 1
+        await exporter.aclose()
+        assert exporter.saved == 14
+
+
 async def test_ending_a_span_does_not_wait_for_a_slow_storage() -> None:
     async with faulty_storage() as (storage, backend):
         backend.delay("write", seconds=0.3)
@@ -145,11 +168,22 @@ async def test_the_queue_bounds_what_is_being_written_too() -> None:
 async def test_a_write_that_may_succeed_later_is_tried_again() -> None:
     async with faulty_storage() as (storage, backend):
         backend.fail("write", times=2)
-        backend.fail("write", nth=3, after=True, error=RateLimitedError("slow", retry_after=0.05))
+        backend.fail("write", nth=3, after=True)
         async with MastraSpanExporter(storage) as exporter:
             exporter.export(some_spans(3))
         assert await names(storage) == {"s0", "s1", "s2"}
         assert (exporter.saved, exporter.dropped, backend.calls["write"]) == (3, 0, 4)
+
+
+async def test_a_service_that_asks_to_slow_down_gets_its_time() -> None:
+    async with faulty_storage() as (storage, backend):
+        backend.fail("write", error=RateLimitedError("slow down", retry_after=0.7))
+        async with MastraSpanExporter(storage) as exporter:
+            exporter.export(some_spans(3))
+            started = time.monotonic()
+            await exporter.flush()
+            assert time.monotonic() - started >= 0.7
+            assert exporter.saved == 3
 
 
 async def test_attempts_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
@@ -214,6 +248,10 @@ async def test_force_flush_waits_on_other_threads_and_never_on_the_loops_own() -
         backend.delay("write", seconds=0.3)
         exporter.export(some_spans(2))
         assert not await asyncio.to_thread(exporter.force_flush, 20)
+        await asyncio.sleep(0.01)
+        waiting = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
+        assert "MastraSpanExporter._write_all" in waiting
+        assert "MastraSpanExporter.flush" not in waiting
         await exporter.flush()  # giving up the waiting did not give up the writing
         assert exporter.saved == 6
 
@@ -307,6 +345,16 @@ def test_spans_left_when_the_loop_ends_are_counted(caplog: pytest.LogCaptureFixt
     exporter = asyncio.run(forget_to_close())
     assert (exporter.dropped, exporter.pending) == (2, 0)
     assert "2 spans were not kept" in caplog.text
+
+
+def test_spans_of_a_loop_that_never_ran_again_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    exporter = MastraSpanExporter(open_storage("memory://"), loop=loop)
+    assert exporter.export(some_spans(2)) is SpanExportResult.SUCCESS
+    loop.close()
+    exporter.shutdown()
+    assert (exporter.dropped, exporter.pending) == (2, 0)
+    assert "the event loop has ended" in caplog.text
 
 
 async def test_it_can_be_made_elsewhere_with_the_loop() -> None:
