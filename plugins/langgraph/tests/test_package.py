@@ -10,6 +10,7 @@ from pathlib import Path
 import mastra_storage_langgraph
 import pytest
 from mastra_storage_langgraph import MastraSaver, MastraStore, tables
+from packages import imported_by_tables
 
 from mastra_storage import Table
 
@@ -18,6 +19,14 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 
 def test_the_public_names_are_these() -> None:
     assert mastra_storage_langgraph.__all__ == ["MastraSaver", "MastraStore"]
+    with pytest.raises(AttributeError, match="has no attribute 'Other'"):
+        _ = mastra_storage_langgraph.Other  # type: ignore[attr-defined]
+
+
+def test_the_tables_are_loaded_without_the_runtime() -> None:
+    imported = imported_by_tables("mastra-storage-langgraph")
+    assert "mastra_storage_langgraph" in imported
+    assert not imported & {"pydantic", "langchain_core", "langgraph"}
 
 
 @pytest.mark.parametrize("kind", [MastraSaver, MastraStore])

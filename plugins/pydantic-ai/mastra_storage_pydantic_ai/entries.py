@@ -30,24 +30,14 @@ from mastra_storage import (
     Row,
     Storage,
     StorageError,
-    Table,
 )
+from mastra_storage_pydantic_ai.tables import ENTRIES, LARGE
 
 MEMBER: Final = "pydantic_ai"
 """The member of `metadata` that says what a thread or a message is to Pydantic AI."""
 
-ENTRIES: Final = Table(name="pydantic_ai_entries", key=("id", "conversation_id"), ordered=())
-"""In which conversations an entry is."""
-
-LARGE: Final = Table(
-    name="pydantic_ai_large", key=("conversation_id", "id"), ordered=(), large=True
-)
-"""What is too large for a message or a thread: of an entry, or (by revision) deferred calls."""
-
 # Messages are this large at most, in bytes of JSON, so that a copy fits on every backend.
 _MESSAGE_BYTES: Final = 800_000
-
-
 # How many entries are made or read before others may run.
 _AT_ONCE: Final = 200
 

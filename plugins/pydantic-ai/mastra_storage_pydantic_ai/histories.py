@@ -10,13 +10,13 @@ from pydantic_ai.conversation_store import ConversationRecord
 
 from mastra_storage import MESSAGES, Message, Query, Row, Storage
 from mastra_storage_pydantic_ai.entries import (
-    ENTRIES,
     MEMBER,
     Stored,
     is_entry,
     is_large,
     large_contents,
 )
+from mastra_storage_pydantic_ai.tables import ENTRIES
 
 # Of so many entries it is remembered which conversation has them.
 _REMEMBERED: Final = 10_000

@@ -28,8 +28,6 @@ from mastra_storage import (
     UnsupportedError,
 )
 from mastra_storage_pydantic_ai.entries import (
-    ENTRIES,
-    LARGE,
     Stored,
     decoded,
     large_contents,
@@ -45,6 +43,7 @@ from mastra_storage_pydantic_ai.records import (
     resource_of,
     thread_of,
 )
+from mastra_storage_pydantic_ai.tables import ENTRIES, LARGE
 
 __all__ = ["MastraConversationStore"]
 

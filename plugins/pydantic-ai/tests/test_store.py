@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mastra_storage_pydantic_ai import MastraConversationStore
-from mastra_storage_pydantic_ai.entries import ENTRIES, LARGE
+from mastra_storage_pydantic_ai.tables import ENTRIES, LARGE
 from msgspec import structs
 from processes import MASTRA_STORAGE, command
 from pydantic_ai import BinaryContent, Conversation, DeferredToolRequests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Self, TypeVar
@@ -46,7 +47,7 @@ class MastraStrandsStorage(Bridged, strands.storage.Storage):
 
     def namespace(self, prefix: str) -> Self:
         """A view of the keys below `prefix/`, which opens and closes with this one."""
-        below = tables.normal_prefix(prefix).rstrip("/")
+        below = _normal_prefix(prefix).rstrip("/")
         view = copy.copy(self)
         view._prefix = f"{self._prefix}{below}/" if below else self._prefix  # noqa: SLF001
         return view
@@ -95,7 +96,7 @@ class MastraStrandsStorage(Bridged, strands.storage.Storage):
 
         Of the parts between slashes in `query`, the first three narrow what is looked at.
         """
-        prefix = self._prefix + tables.normal_prefix(query)
+        prefix = self._prefix + _normal_prefix(query)
 
         async def names(storage: Storage) -> builtins.list[str]:
             found = Query(table=NAMES, prefix=tables.name_prefix(prefix), order_by="any")
@@ -105,10 +106,28 @@ class MastraStrandsStorage(Bridged, strands.storage.Storage):
         return sorted(name[len(self._prefix) :] for name in found if name.startswith(prefix))
 
     def _key(self, key: str) -> str:
-        return self._prefix + tables.normal_key(key)
+        return self._prefix + _normal_key(key)
 
     async def _run(self, what: str, work: Callable[[Storage], Awaitable[T]]) -> T:
         try:
             return await self.bridge.run(work)
         except mastra_storage.StorageError as exc:
             raise StorageError(f"could not {what}: {exc}") from exc
+
+
+def _normal_key(key: str) -> str:
+    """The key as Strands' own storages keep it: single slashes, none at the ends.
+
+    `StorageError` for an empty key, a backslash or a part `..`.
+    """
+    if not (normal := _normal_prefix(key).rstrip("/")):
+        raise StorageError("a storage key must not be empty")
+    return normal
+
+
+def _normal_prefix(prefix: str) -> str:
+    """The beginning of a key as `_normal_key` gives it; a slash at its end stays."""
+    normal = re.sub("/+", "/", prefix).lstrip("/")
+    if "\\" in prefix or ".." in normal.split("/"):
+        raise StorageError(f"the storage key {prefix!r} must not have a backslash or a part '..'")
+    return normal

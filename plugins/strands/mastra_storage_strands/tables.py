@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, Final
-
-from strands.types.exceptions import StorageError
 
 from mastra_storage import Key, Table
 
@@ -29,24 +26,6 @@ DATA = Table(name="strands_data", key=("path",), ordered=(), large=True)
 
 SESSIONS = Table(name="strands_sessions", key=("session_id", "part"), ordered=(), large=True)
 """What sessions hold besides messages: themselves, their agents, their orchestrators."""
-
-
-def normal_key(key: str) -> str:
-    """The key as Strands' own storages keep it: single slashes, none at the ends.
-
-    `StorageError` for an empty key, a backslash or a part `..`.
-    """
-    if not (normal := normal_prefix(key).rstrip("/")):
-        raise StorageError("a storage key must not be empty")
-    return normal
-
-
-def normal_prefix(prefix: str) -> str:
-    """The beginning of a key as `normal_key` gives it; a slash at its end stays."""
-    normal = re.sub("/+", "/", prefix).lstrip("/")
-    if "\\" in prefix or ".." in normal.split("/"):
-        raise StorageError(f"the storage key {prefix!r} must not have a backslash or a part '..'")
-    return normal
 
 
 def name_key(key: str) -> Key:
