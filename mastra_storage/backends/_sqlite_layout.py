@@ -134,6 +134,10 @@ class Layout:
                 yield f"{create}{time}_{field} ON {on}{where}"
         yield f"{create}_expires ON {name} (_expires) WHERE _expires IS NOT NULL"
 
+    def is_missing(self, error: sqlite3.OperationalError) -> bool:
+        """Whether a statement failed because the table was not there at that moment."""
+        return str(error) == f"no such table: {self.name}"
+
     def _parameters(self, row: Row) -> tuple[Any, ...]:
         fields = row.fields
         return (

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
-from mastra_storage.backends._sqlite_layout import exists, fits, layout_of, tables_with_rows
+from mastra_storage.backends._sqlite_layout import fits, layout_of, tables_with_rows
 from mastra_storage.backends._sqlite_session import Session
 from mastra_storage.backends._sqlite_transaction import Fit, tables_of
 from mastra_storage.backends._sqlite_writer import Writer
@@ -224,8 +224,8 @@ def _get(connection: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> l
     moment = to_microseconds(now())
     try:
         found = [connection.execute(layout.get, (*key, moment)).fetchone() for key in keys]
-    except sqlite3.OperationalError:
-        if exists(connection, layout):
+    except sqlite3.OperationalError as exc:
+        if not layout.is_missing(exc):
             raise
         return [None] * len(keys)
     rows = iter(layout.rows([row for row in found if row is not None]))
@@ -240,8 +240,8 @@ def _query(connection: sqlite3.Connection, query: Query) -> Result:
         found = connection.execute(*layout.page(query, moment)).fetchall()
         if query.count:
             total = connection.execute(*layout.count(query, moment)).fetchone()[0]
-    except sqlite3.OperationalError:
-        if exists(connection, layout):
+    except sqlite3.OperationalError as exc:
+        if not layout.is_missing(exc):
             raise
         return Result(rows=[], total=0 if query.count else None)
     if query.bare:

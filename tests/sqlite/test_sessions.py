@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from mastra_storage import (
     InvalidArgumentError,
     Put,
     Query,
+    Result,
     Row,
     Storage,
     Table,
@@ -25,8 +27,11 @@ from mastra_storage import (
     UnavailableError,
     UnsupportedError,
 )
+from mastra_storage.backends._sqlite_layout import layout_of
 from mastra_storage.backends._sqlite_session import Session
-from mastra_storage.backends.sqlite import SqliteBackend
+from mastra_storage.backends.sqlite import SqliteBackend, _get, _query
+
+NOTES = Table(name="notes", key=("id",))
 
 
 @pytest.fixture
@@ -284,3 +289,22 @@ async def test_errors_keep_their_cause(tmp_path: Path) -> None:
 def test_paths_that_are_none_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidArgumentError, match="memory://"):
         make()
+
+
+class MadeMeanwhile(sqlite3.Connection):
+    """Where a table that is missing is made by others before anybody can look."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, *parameters)
+        except sqlite3.OperationalError:
+            for statement in layout_of(NOTES).create():
+                super().execute(statement)
+            raise
+
+
+def test_a_table_that_is_made_while_it_is_read_was_empty() -> None:
+    with closing(sqlite3.connect(":memory:", factory=MadeMeanwhile)) as connection:
+        assert _get(connection, NOTES, [("a",)]) == [None]
+    with closing(sqlite3.connect(":memory:", factory=MadeMeanwhile)) as connection:
+        assert _query(connection, Query(table=NOTES, count=True)) == Result(rows=[], total=0)
