@@ -77,7 +77,7 @@ class Layout:
         # A row that is there anew was not touched yet.
         self.touch_later = f"UPDATE {self.name} SET _touched = ? WHERE {this} AND _touched < ?"
         # Read as bytes: what is decoded from JSON need not become text first.
-        read = columns.replace("_value", "CAST(_value AS BLOB)", 1)
+        read = columns.replace(" _value,", " CAST(_value AS BLOB),", 1)
         self.select = f"SELECT {read} FROM {self.name}"
         bare = ", ".join([*self.key, "CAST(_value AS BLOB)"])
         self._select_bare = f"SELECT {bare} FROM {self.name}"

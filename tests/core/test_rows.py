@@ -253,6 +253,18 @@ async def test_a_value_may_speak_of_parts_but_not_have_that_member(storage: Stor
         storage.new_row(NOTES, {"owner": "o", "id": "n", "$parts": {"count": 1, "bytes": 1}})
 
 
+async def test_parts_of_keys_and_fields_have_any_names(storage: Storage) -> None:
+    table = Table(name="any_names", key=("value", "the_value"), fields=("max_value",))
+    storage.register(table)
+    record = {"value": "a", "the_value": "b", "max_value": "c", "text": "d"}
+    await storage.write_rows(Put(storage.new_row(table, record)))
+    for found in (
+        await storage.get_rows(table, [("a", "b")]),
+        await storage.find_rows(Query(table=table, fields={"max_value": ("c",)})),
+    ):
+        assert [row and table.record_of(row) for row in found] == [record]
+
+
 def test_a_large_table_leaves_room_for_the_name_of_its_parts() -> None:
     assert Table(name="n" * 57, key=("id",), large=True).parts.name == "n" * 57 + "_parts"
     with pytest.raises(InvalidArgumentError, match="_parts"):
