@@ -54,6 +54,8 @@ def _parts(content: Any) -> Iterator[Text]:
             yield from _part(part)
     elif isinstance(content, dict) and isinstance(content.get("parts"), list):
         yield from _parts(content["parts"])
+    elif isinstance(content, dict) and (item := _response_item(content)) is not None:
+        yield from item
     elif isinstance(content, dict) and content.keys() & {"content", "tool_calls"}:
         if content.get("content"):
             yield from _parts(content["content"])
@@ -63,12 +65,31 @@ def _parts(content: Any) -> Iterator[Text]:
         yield _json(content)
 
 
+def _response_item(item: Mapping[str, Any]) -> list[Text] | None:
+    """What an item of OpenAI's Responses says that is a call, a result or reasoning; else None."""
+    kind = item.get("type")
+    if kind in ("function_call", "custom_tool_call") and "name" in item:
+        return [_call(item["name"], _decoded(item.get("arguments", item.get("input"))))]
+    if kind in ("function_call_output", "custom_tool_call_output") and "output" in item:
+        output = item["output"]
+        return list(_parts(output)) if isinstance(output, list) else [shown(_readable(output))]
+    if kind == "reasoning" and isinstance(item.get("summary"), list) and item["summary"]:
+        return list(_parts(item["summary"]))
+    return None
+
+
 def _part(part: Any) -> Iterator[Text]:
     """One part of a content that is a list."""
     if isinstance(part, str):
         yield shown(part)
     elif not isinstance(part, dict):
         yield _json(part)
+    elif isinstance(use := part.get("toolUse"), dict):
+        yield _call(use.get("name"), use.get("input"))
+    elif isinstance(result := part.get("toolResult"), dict):
+        yield from _tool_result(result)
+    elif set(part) == {"json"}:
+        yield _json(part["json"])
     elif isinstance(part.get("text"), str):
         yield shown(part["text"])
     elif "toolName" in part and "result" in part:
@@ -85,6 +106,13 @@ def _part(part: Any) -> Iterator[Text]:
         yield _json(part.get("content"))
     else:
         yield _json(part)
+
+
+def _tool_result(result: Mapping[str, Any]) -> Iterator[Text]:
+    """What a tool of Strands gave, after "error" where it failed."""
+    if result.get("status") == "error":
+        yield Text("error", "bold red")
+    yield from _parts(result.get("content"))
 
 
 def _chat_call(call: Any) -> Text:
@@ -105,11 +133,13 @@ def _call(name: Any, arguments: Any) -> Text:
 
 
 def _tool_of(content: Any) -> str | None:
-    """Which tool a result is from."""
+    """Which tool a call or a result is of."""
     if isinstance(content, dict) and isinstance(content.get("parts"), list):
         content = content["parts"]
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        content = {"name": content[0].get("toolName", content[0].get("tool_name"))}
+        part = content[0]
+        named = {"name": part.get("toolName", part.get("tool_name"))}
+        content = part.get("toolUse", named)
     name = content.get("name") if isinstance(content, dict) else None
     return name if isinstance(name, str) else None
 

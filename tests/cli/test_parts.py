@@ -120,6 +120,18 @@ def _rendered(content: Any, role: str = "assistant") -> str:
         ([{"part_kind": "tool-call", "tool_name": "f", "args": '{"x": 1}'}], "→ f(x=1)"),
         ([{"part_kind": "tool-return", "tool_name": "f", "content": {"y": 2}}], '{"y":2}'),
         ([{"part_kind": "thinking"}], '{"part_kind":"thinking"}'),
+        ({"type": "function_call", "name": "f", "arguments": '{"x": 1}'}, "→ f(x=1)"),
+        ({"type": "custom_tool_call", "name": "f", "input": "a patch"}, '→ f("a patch")'),
+        ({"type": "function_call_output", "output": "done"}, "│ done"),
+        ({"type": "function_call_output", "output": [{"text": "a part"}]}, "│ a part"),
+        ({"type": "custom_tool_call_output", "output": {"y": 2}}, '│ {"y":2}'),
+        ({"type": "function_call_output"}, '{"type":"function_call_output"}'),
+        ({"type": "reasoning", "summary": [{"text": "thinks"}]}, "│ thinks"),
+        ({"type": "reasoning", "summary": []}, '{"type":"reasoning","summary":[]}'),
+        ([{"toolUse": {"name": "f", "input": {"x": 1}}}], "→ f(x=1)"),
+        ([{"toolResult": {"status": "success", "content": [{"text": "done"}]}}], "│ done"),
+        ([{"toolResult": {"status": "error", "content": [{"text": "closed"}]}}], "│ error"),
+        ([{"toolResult": {"content": [{"json": {"y": 2}}]}}], '│ {"y":2}'),
         ({"anything": None}, '{"anything":null}'),
         (None, "(empty)"),
         ([], "(empty)"),
@@ -140,6 +152,11 @@ def test_a_tool_result_names_its_tool_and_indents_long_json() -> None:
 def test_a_tool_of_pydantic_ai_is_named() -> None:
     part = {"part_kind": "tool-return", "tool_name": "search", "content": "found"}
     assert "tool · search" in _rendered({"kind": "request", "parts": [part]}, role="tool")
+
+
+def test_a_call_of_strands_names_its_tool() -> None:
+    use = {"toolUse": {"toolUseId": "u1", "name": "search", "input": {}}}
+    assert "assistant · search" in _rendered([use])
 
 
 @given(json_values())
