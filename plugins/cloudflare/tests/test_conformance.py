@@ -46,6 +46,7 @@ class TestOnKV(Kit):
         return lambda: rest_backend(kv, key_interval=0.01)
 
 
+@pytest.mark.once  # what is late is not Python's
 class TestLate(Kit):
     """With reads and listings that are late by turns: a store sees its own writes at once."""
 

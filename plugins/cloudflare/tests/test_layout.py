@@ -162,8 +162,22 @@ def test_metadata_that_has_no_room_is_refused_by_name() -> None:
 
 def test_a_table_whose_keys_cannot_fit_is_refused() -> None:
     table = Table(name="t" * 60, key=("a", "b", "c", "d", "e", "f"))
+    Layout("", Table(name="t", key=table.key))
     with pytest.raises(InvalidRecordError, match="key parts"):
         Layout("p" * 60, table)
+
+
+@pytest.mark.parametrize("name", ["langgraph_values", "n" * 57])
+def test_a_long_prefix_leaves_room_for_the_parts_of_large_values(name: str) -> None:
+    listed = ("f" * 63,)
+    table = Table(name=name, key=("a", "b", "c"), fields=listed, listings=listed, large=True)
+    for one in (table, table.parts):
+        found = Layout("p" * 40, one)
+        for part in ("x" * 256, ":" * 256, "🧵" * 64):
+            given_row = row((part,) * len(one.key), table=one, fields=dict.fromkeys(listed, part))
+            names = [*found.index_keys(given_row), found.touched_key(given_row.key)]
+            for key in (found.record_key(given_row.key), *names):
+                assert len(key.encode()) <= MAX_KEY_BYTES
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)

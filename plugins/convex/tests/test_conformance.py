@@ -40,6 +40,7 @@ class TestDocuments(Kit):
         return lambda: isolated(convex_backend(convex), "kit_")
 
 
+@pytest.mark.once  # test_faults.py has what clients make of faults
 class TestWithFaults(Kit):
     """The quick part of the kit, while calls fail by turns and replies get lost."""
 

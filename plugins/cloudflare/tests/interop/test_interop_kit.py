@@ -49,6 +49,7 @@ LAYOUT_CANNOT = {
 OWN_TABLE = tuple(f"mastra_storage.testing.suite.{part}" for part in ("queries", "rows", "verbs"))
 
 
+@pytest.mark.once  # the same kit runs on the plain layout
 class TestInterop(StorageConformance):
     """With times of whole milliseconds, and messages that are not given their thread's owner."""
 
