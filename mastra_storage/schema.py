@@ -230,9 +230,8 @@ class Row(Struct, frozen=True, gc=False):
 
 @cache
 def _parts(table: Table) -> Table:
-    return Table(
-        name=f"{table.name}_parts", key=(*table.key, "whole_version", "part_number"), ordered=()
-    )
+    # One more key part, not two: some backends have little room in a key.
+    return Table(name=f"{table.name}_parts", key=(*table.key, "value_part"), ordered=())
 
 
 @cache

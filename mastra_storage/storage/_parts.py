@@ -61,7 +61,7 @@ def manifest_of(row: Row) -> Manifest | None:
 
 def part_keys(row: Row, manifest: Manifest) -> list[Key]:
     """The keys of a row's parts, in order."""
-    return [(*row.key, manifest.version, f"{number:06}") for number in range(manifest.count)]
+    return [(*row.key, f"{manifest.version}.{number:06}") for number in range(manifest.count)]
 
 
 def join(row: Row, manifest: Manifest, parts: Sequence[Row]) -> Row:
