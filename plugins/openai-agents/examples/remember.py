@@ -14,8 +14,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from agents import Agent, Model, ModelResponse, RunConfig, Runner, Usage, function_tool
+from agents.items import TResponseStreamEvent
 from mastra_storage_openai_agents import MastraSession
 from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
     ResponseFunctionToolCall,
     ResponseOutputItem,
     ResponseOutputMessage,
@@ -38,12 +41,29 @@ class Scripted(Model):
         self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any
     ) -> ModelResponse:
         """A call of the tool for a message, and an answer for its result."""
-        output = say(input) if "output" in input[-1] else call_tool(input)
-        return ModelResponse(output=[output], usage=Usage(), response_id=None)
+        return ModelResponse(output=[answer_to(input)], usage=Usage(), response_id=None)
 
-    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        """Not needed here."""
-        raise NotImplementedError
+    async def stream_response(
+        self, system_instructions: str | None, input: Any, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        """The same, as a stream of one event: the response is complete."""
+        response = Response(
+            id=f"response-{len(input)}",
+            created_at=0,
+            model="scripted",
+            object="response",
+            output=[answer_to(input)],
+            parallel_tool_calls=False,
+            tool_choice="auto",
+            tools=[],
+        )
+        yield ResponseCompletedEvent(
+            type="response.completed", response=response, sequence_number=0
+        )
+
+
+def answer_to(items: list[Any]) -> ResponseOutputItem:
+    return say(items) if "output" in items[-1] else call_tool(items)
 
 
 def call_tool(items: list[Any]) -> ResponseOutputItem:

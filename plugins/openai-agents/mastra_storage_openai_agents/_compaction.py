@@ -7,16 +7,27 @@ the replacement.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agents.items import TResponseInputItem
 
 from mastra_storage import MESSAGES, Delete, Message, Op, Put, Query, Row, Storage
 
-if TYPE_CHECKING:
-    from agents.memory.session import _CompactionSnapshot
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What compaction reads of a session; the members are those that the SDK looks at.
+
+    `complete` says whether `items` are all there are. `replace_suffix` puts others in place of
+    those from an index on, and gives whether it did.
+    """
+
+    items: list[TResponseInputItem]
+    complete: bool
+    replace_suffix: Callable[[int, list[TResponseInputItem]], Awaitable[bool]]
 
 
 class Messages(Protocol):
@@ -31,11 +42,8 @@ async def compaction_snapshot(
     limit: int,
     messages: Messages,
     prune_prefix: Callable[[TResponseInputItem], bool] | None,
-) -> _CompactionSnapshot:
+) -> Snapshot:
     """The latest `limit` items of a session, whether these are all, and how to replace the last."""
-    # Whoever calls this has the class; importing it here leaves sessions working without it.
-    from agents.memory.session import _CompactionSnapshot
-
     newest = Query(table=MESSAGES, prefix=(session_id,), descending=True, limit=limit + 1)
     found = await storage.find_rows(newest)
     rows = found[:limit][::-1]
@@ -56,7 +64,7 @@ async def compaction_snapshot(
         return True
 
     items = [MESSAGES.record_of(row).content for row in rows]
-    return _CompactionSnapshot(items, len(found) <= limit, replace_suffix)
+    return Snapshot(items, len(found) <= limit, replace_suffix)
 
 
 async def _replace(storage: Storage, expected: list[Row], puts: list[Put]) -> bool:

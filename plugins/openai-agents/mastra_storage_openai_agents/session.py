@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from agents.items import TResponseInputItem
 from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+from msgspec import structs
 
 from mastra_storage import (
     MESSAGES,
@@ -26,10 +27,7 @@ from mastra_storage import (
     Thread,
     Touch,
 )
-from mastra_storage_openai_agents._compaction import compaction_snapshot
-
-if TYPE_CHECKING:
-    from agents.memory.session import _CompactionSnapshot
+from mastra_storage_openai_agents._compaction import Snapshot, compaction_snapshot
 
 __all__ = ["MastraSession"]
 
@@ -105,7 +103,7 @@ class MastraSession:
             await self._storage.save_messages(messages)
         except NotFoundError:
             await self._begin(messages)
-        self._newest = messages[-1].created_at
+        self._newest = max(self._newest, messages[-1].created_at)
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Remove the newest item and give it; `None` when there is none.
@@ -114,10 +112,16 @@ class MastraSession:
         `compare_and_set`; elsewhere no two calls on one `Storage` do.
         """
         newest = Query(table=MESSAGES, prefix=(self.session_id,), descending=True, limit=1)
+        seen: Row | None = None
         while rows := await self._storage.find_rows(newest):
-            removed = await self._remove(rows[0])
+            [row] = rows
+            removed = await self._remove(row)
             if removed is not None:
                 return cast(TResponseInputItem, removed.content)
+            if seen is not None and seen.key == row.key:
+                # Without strong reads, what another process removed may still be listed.
+                newest = structs.replace(newest, after=newest.position(row))
+            seen = row
         return None
 
     async def clear_session(self) -> None:
@@ -130,7 +134,7 @@ class MastraSession:
 
     async def _get_compaction_snapshot(
         self, limit: int, *, prune_prefix: Callable[[TResponseInputItem], bool] | None = None
-    ) -> _CompactionSnapshot | None:
+    ) -> Snapshot | None:
         """The latest items and how to replace them at once, for `OpenAIResponsesCompactionSession`.
 
         `None` where the backend cannot do that; and for subclasses, which may keep items in another

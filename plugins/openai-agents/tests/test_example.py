@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agents import Agent, RunConfig, Runner
 from backends import on_sqlite_and_kv
+from remember import Scripted, book
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "remember.py"
 
@@ -30,3 +32,11 @@ def test_it_goes_on_in_a_new_process(storage_url: str) -> None:
     shown = run(command, "messages", storage_url, "trip")
     assert "the last 8 messages of trip" in shown
     assert "You have seat 12A to Oslo, seat 12A to Bergen." in shown
+
+
+async def test_its_model_streams() -> None:
+    agent = Agent(name="Travel", model=Scripted(), tools=[book])
+    run = Runner.run_streamed(agent, "Oslo", run_config=RunConfig(tracing_disabled=True))
+    kinds = {event.type async for event in run.stream_events()}
+    assert run.final_output == "You have seat 12A to Oslo."
+    assert "run_item_stream_event" in kinds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +15,19 @@ from backends import on_sqlite, on_sqlite_and_convex
 from items import ITEMS, as_json
 from mastra_storage_openai_agents import MastraSession
 
-from mastra_storage import InvalidRecordError, Message, Storage, Thread, open_storage
+from mastra_storage import (
+    MESSAGES,
+    InvalidRecordError,
+    Message,
+    Query,
+    Result,
+    Row,
+    Storage,
+    Thread,
+    open_storage,
+)
+from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.testing import FaultyBackend
 
 NewStorage = Callable[[], Storage]
 
@@ -164,6 +178,79 @@ async def popped(session: MastraSession) -> Any:
         yield item
 
 
+# A process that adds, and one that adds and pops, on the session "trip".
+WORK = """
+import asyncio, json, sys
+from mastra_storage import open_storage
+from mastra_storage_openai_agents import MastraSession
+
+async def main(url, name):
+    async with open_storage(url) as storage:
+        session = MastraSession("trip", storage)
+        popped = []
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for turn in range(20):
+            texts = [f"{name} {turn} {part}" for part in range(2)]
+            await session.add_items([{"role": "user", "content": text} for text in texts])
+            popped.append((await session.pop_item())["content"])
+    print(json.dumps(popped))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@on_sqlite
+async def test_two_processes_lose_nothing_and_pop_nothing_twice(
+    new_storage: NewStorage, storage_url: str
+) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", WORK, storage_url, name),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for name in "xy"
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    outputs = await asyncio.gather(*[process.communicate(b"go\n") for process in processes])
+    popped = [text for out, _ in outputs for text in json.loads(out)]
+    async with new_storage() as storage:
+        left = texts(await MastraSession("trip", storage).get_items())
+    added = [f"{name} {turn} {part}" for name in "xy" for turn in range(20) for part in range(2)]
+    assert len(popped) == 40
+    assert sorted(popped + left) == sorted(added)
+    for name in "xy":
+        own = [text for text in left if text.startswith(name)]
+        assert own == [text for text in added if text in own]
+
+
+async def test_an_item_that_is_listed_after_its_end_is_passed_over() -> None:
+    class Late(MemoryBackend):
+        """Lists the newest message for ever, as Workers KV may for a minute."""
+
+        newest: Row | None = None
+
+        async def query(self, query: Query) -> Result:
+            result = await super().query(query)
+            if self.newest is None or query.after is not None:
+                return result
+            return Result(rows=[self.newest, *result.rows][: query.limit])
+
+    backend = Late()
+    async with Storage(backend) as storage:
+        session = MastraSession("trip", storage)
+        await session.add_items(said("a", "b"))
+        newest = Query(table=MESSAGES, prefix=("trip",), descending=True, limit=1)
+        [backend.newest] = await storage.find_rows(newest)
+        assert await session.pop_item() == said("b")[0]
+        async with asyncio.timeout(10):
+            assert await session.pop_item() == said("a")[0]
+            assert await session.pop_item() is None
+
+
 async def test_a_cleared_session_is_empty_and_goes_on(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         session = MastraSession("trip", storage, metadata={"a": 1})
@@ -238,3 +325,21 @@ async def test_order_holds_while_clocks_differ(new_storage: NewStorage) -> None:
         await session.add_items(said("c", "d"))
         await session.add_items(said("e"))
         assert texts(await session.get_items()) == ["a", "b", "c", "d", "e"]
+
+
+async def test_order_holds_when_an_earlier_call_ends_later() -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with Storage(backend) as storage:
+        session = MastraSession("trip", storage)
+        await session.add_items(said("a"))
+        backend.delay("write", seconds=0.05)
+        slow = asyncio.create_task(session.add_items(said("b")))
+        await asyncio.sleep(0.01)
+        ahead = datetime.now(timezone.utc) + timedelta(minutes=5)
+        await storage.save_message(
+            Message(thread_id="trip", role="user", content=said("c")[0], created_at=ahead)
+        )
+        assert texts(await session.get_items(1)) == ["c"]
+        await slow
+        await session.add_items(said("d"))
+        assert texts(await session.get_items())[-2:] == ["c", "d"]
