@@ -84,7 +84,14 @@ class Bridged:
         self.bridge.close()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.bridge.open)
+        opening = asyncio.get_running_loop().run_in_executor(None, self.bridge.open)
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])  # a thread cannot be stopped
+            if opening.exception() is None:
+                await asyncio.to_thread(self.bridge.close)
+            raise
         return self
 
     async def __aexit__(

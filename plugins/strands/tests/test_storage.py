@@ -21,6 +21,7 @@ from strands.vended_memory_stores.file_memory_store import FileMemoryStore
 
 import mastra_storage
 from mastra_storage import Query, Storage, open_storage
+from mastra_storage.backends.memory import MemoryBackend
 
 NewStorage = Callable[[], Storage]
 
@@ -224,6 +225,35 @@ async def test_errors_are_those_of_strands(tmp_path: Path) -> None:
 def test_what_does_not_open_leaves_no_thread() -> None:
     with pytest.raises(mastra_storage.UnavailableError):
         MastraStrandsStorage(open_storage("sqlite:////no/such/directory/x.db")).__enter__()
+    assert "mastra-storage-strands" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_cancelled_opening_leaves_no_thread() -> None:
+    begun = threading.Event()
+
+    class Slow(MemoryBackend):
+        async def open(self) -> None:
+            begun.set()
+            await asyncio.sleep(0.1)
+            await super().open()
+
+    storage = MastraStrandsStorage(Storage(Slow()))
+    task = asyncio.create_task(storage.__aenter__())
+    assert await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "mastra-storage-strands" not in {thread.name for thread in threading.enumerate()}
+    async with storage:
+        await storage.write("k", b"1")
+
+
+@on_sqlite
+async def test_what_is_open_is_not_opened_again(new_storage: NewStorage) -> None:
+    async with MastraStrandsStorage(new_storage()) as storage:
+        with pytest.raises(mastra_storage.InvalidArgumentError, match="already open"):
+            await storage.namespace("below").__aenter__()
+        await storage.write("k", b"1")
     assert "mastra-storage-strands" not in {thread.name for thread in threading.enumerate()}
 
 
