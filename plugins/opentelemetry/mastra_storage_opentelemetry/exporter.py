@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+import opentelemetry.context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -24,6 +26,8 @@ from mastra_storage_opentelemetry.mapping import RUN_ID, THREAD_ID, trace_of
 # At most one line about a full queue in so many seconds.
 _BETWEEN_WARNINGS: Final = 10.0
 _SHUTDOWN_MILLIS: Final = 30_000
+# OpenTelemetry has no public name for it; without it, writing spans may make spans.
+_SUPPRESS_KEY: Final = getattr(opentelemetry.context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
 
 
 class MastraSpanExporter(SpanExporter):
@@ -46,6 +50,8 @@ class MastraSpanExporter(SpanExporter):
     refuses, or that could not be written in `attempts` attempts counts in `dropped`, and the
     logger `mastra_storage.opentelemetry` has a line about it. One that is too large for the store
     is kept with its long attributes cut, and `properties["shortened"]` names those.
+
+    A process that is forked off has no loop: there, spans are dropped. Make an exporter anew in it.
 
     Leaving `async with`, or `aclose()`, writes what waits; do so before the storage is closed.
     """
@@ -79,6 +85,7 @@ class MastraSpanExporter(SpanExporter):
             )
         self._loop = loop
         self._queue = Queue(max_queue)
+        self._process = os.getpid()
         self._writer = Writer(storage, self._queue, attempts=attempts)
         self._batch_size = batch_size
         self._delay = delay
@@ -109,6 +116,7 @@ class MastraSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take finished spans; neither blocks nor waits. `FAILURE` when some were dropped."""
+        self._leave_to_parent()
         traces = [trace_of(span, thread_id=self._thread_id, run_id=self._run_id) for span in spans]
         taken = self._queue.offer(traces)
         if taken and not self._wake():
@@ -125,6 +133,7 @@ class MastraSpanExporter(SpanExporter):
         On the loop's own thread it cannot wait: it has the writing begin at once, and gives
         whether there was nothing to write. There, `await exporter.flush()`.
         """
+        self._leave_to_parent()
         if not self.pending:
             return True
         if _running_loop() is self._loop:
@@ -140,6 +149,8 @@ class MastraSpanExporter(SpanExporter):
         except FutureTimeoutError:
             flushing.cancel()
             return False
+        except FutureCancelledError:  # the loop is being closed
+            return False
         return True
 
     def shutdown(self) -> None:
@@ -147,6 +158,7 @@ class MastraSpanExporter(SpanExporter):
 
         On the loop's own thread it returns at once: `await exporter.aclose()` waits.
         """
+        self._leave_to_parent()
         self._queue.close()
         if not self.force_flush(_SHUTDOWN_MILLIS) and _running_loop() is not self._loop:
             self._log.warning("%d spans still wait to be kept", self.pending)
@@ -212,6 +224,17 @@ class MastraSpanExporter(SpanExporter):
 
     # -- anywhere --------------------------------------------------------------------------
 
+    def _leave_to_parent(self) -> None:
+        """In a forked process, begin with a queue that is closed: the parent writes what waits.
+
+        The loop's thread was not forked, and the old queue's lock may be held for ever.
+        """
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._queue = Queue(1)
+            self._queue.close()
+            self._warned = float("-inf")
+
     def _wake(self) -> bool:
         """Have the loop see that something waits; `False` when the loop is closed."""
         if _running_loop() is self._loop:
@@ -249,5 +272,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _untraced() -> contextvars.Context:
     """A context in which instrumented libraries make no spans: writing spans makes none."""
     context = contextvars.Context()
-    context.run(lambda: attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)))
+    if _SUPPRESS_KEY is not None:
+        suppressed = opentelemetry.context.set_value(_SUPPRESS_KEY, True)
+        context.run(opentelemetry.context.attach, suppressed)
     return context

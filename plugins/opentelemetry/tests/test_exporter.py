@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -413,3 +416,87 @@ async def test_export_is_quick_while_the_loop_is_busy() -> None:
         assert len(results) == 1
         await exporter.aclose()
         assert exporter.saved == 10
+
+
+async def test_a_forked_process_takes_no_spans_and_leaves_the_parents() -> None:
+    script = """
+import asyncio, os, signal
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from mastra_storage import open_storage
+from mastra_storage_opentelemetry import MastraSpanExporter
+
+async def main():
+    async with open_storage("memory://") as storage, MastraSpanExporter(storage) as exporter:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        provider.get_tracer("x").start_span("before").end()
+        exporter._queue._lock.acquire()  # as another thread may hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # not for ever, if it waits for the lock
+            provider.get_tracer("x").start_span("in the child").end()
+            provider.shutdown()
+            os._exit(0 if (exporter.dropped, exporter.pending) == (1, 0) else 1)
+        exporter._queue._lock.release()
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        await exporter.flush()
+        print(exporter.saved, exporter.dropped)
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert out == b"0\n1 0\n", errors.decode()
+    assert b"full or closed; 1 were not kept" in errors
+
+
+def test_a_loop_that_ends_while_a_thread_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Watched(MastraSpanExporter):
+        async def flush(self) -> None:
+            flushing.set()
+            await super().flush()
+
+    flushing = asyncio.Event()
+
+    async def end_meanwhile() -> tuple[MastraSpanExporter, Future[bool]]:
+        async with faulty_storage() as (storage, backend):
+            backend.delay("write", seconds=60)
+            exporter = Watched(storage, delay=0)
+            exporter.export(some_spans(2))
+            flushed = pool.submit(exporter.force_flush)
+            async with asyncio.timeout(10):
+                await flushing.wait()
+            return exporter, flushed
+
+    with ThreadPoolExecutor(1) as pool:
+        exporter, flushed = asyncio.run(end_meanwhile())
+        assert flushed.result(10) is False
+    assert (exporter.saved, exporter.dropped, exporter.pending) == (0, 2, 0)
+    assert "2 spans were not kept" in caplog.text
+
+
+def test_it_works_without_the_private_name_of_opentelemetry() -> None:
+    script = """
+import asyncio, opentelemetry.context, opentelemetry.sdk.trace.export
+del opentelemetry.context._SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.sdk.trace import TracerProvider
+from mastra_storage import open_storage
+from mastra_storage_opentelemetry import MastraSpanExporter
+
+async def main():
+    async with open_storage("memory://") as storage:
+        async with MastraSpanExporter(storage) as exporter:
+            span = TracerProvider(shutdown_on_exit=False).get_tracer("x").start_span("s")
+            span.end()
+            exporter.export([span])
+        print(exporter.saved)
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-W", "error", "-c", script]
+    assert subprocess.run(command, capture_output=True, check=True, timeout=60).stdout == b"1\n"
