@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-__all__ = ["Codec", "Form", "Text", "form_of", "text_of"]
+__all__ = ["Codec", "Form", "Text", "form_of", "size_of", "text_of"]
 
 Text: TypeAlias = str | list[str]
 """A form in a row: base64 of msgpack, or the name of another format and base64."""
@@ -68,6 +68,11 @@ def text_of(form: Form) -> Text:
     kind, data = form
     encoded = b2a_base64(data, newline=False).decode("ascii")
     return encoded if kind == _USUAL else [kind, encoded]
+
+
+def size_of(text: Text) -> int:
+    """How many characters a text has."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def form_of(text: Text) -> Form:

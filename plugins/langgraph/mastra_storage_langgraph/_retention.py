@@ -127,6 +127,9 @@ class Retention:
         from_, to = key_part(source), key_part(target)
         if from_ == to:
             raise InvalidArgumentError("a thread cannot be copied onto itself")
+        checkpoints = Query(table=CHECKPOINTS, prefix=(from_,))
+        # Only what is there now and at the end had its values there all the time between.
+        there = {row.key async for rows in self._pages(checkpoints) for row in rows}
         for query in (
             Query(table=VALUES, prefix=(from_,), order_by="any"),
             Query(table=WRITES, prefix=(from_,)),
@@ -140,10 +143,10 @@ class Retention:
                 ]
                 await self._storage.write_rows(*map(Put, copies))
         newest = None
-        async for rows in self._pages(Query(table=CHECKPOINTS, prefix=(from_,))):
-            checkpoints = [Saved.of(row).renamed(to, target) for row in rows]
-            await self._storage.write_rows(*[Put(one.row(self._storage)) for one in checkpoints])
-            newest = next((one for one in reversed(checkpoints) if not one.checkpoint_ns), newest)
+        async for rows in self._pages(checkpoints):
+            copied = [Saved.of(row).renamed(to, target) for row in rows if row.key in there]
+            await self._storage.write_rows(*[Put(one.row(self._storage)) for one in copied])
+            newest = next((one for one in reversed(copied) if not one.checkpoint_ns), newest)
         return newest
 
     async def _pages(self, query: Query) -> AsyncIterator[list[Row]]:

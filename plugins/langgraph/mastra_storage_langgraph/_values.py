@@ -20,7 +20,7 @@ from mastra_storage_langgraph._chains import (
     opened_version,
     value_of,
 )
-from mastra_storage_langgraph._codec import Codec, Text
+from mastra_storage_langgraph._codec import Codec, Text, size_of
 from mastra_storage_langgraph._links import Links, Wholes, read_links
 from mastra_storage_langgraph._saved import Chained, Inline, Ref, Saved, Snapshot, Whole
 from mastra_storage_langgraph.tables import VALUES
@@ -31,7 +31,7 @@ __all__ = ["Head", "Plan", "Values"]
 _INLINE: Final = 44
 # A list of more elements is not tried as an inline value.
 _FEW: Final = 4
-# What a remembered element takes, besides its own bytes.
+# What a remembered element or name takes, besides its own bytes.
 _AROUND: Final = 200
 
 
@@ -50,7 +50,9 @@ class Head(NamedTuple):
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         lists = [_AROUND + len(data) for one in self.lists.values() for _, data in one.forms]
-        return 1000 + sum(lists) + sum(map(len, self.wholes.values()))
+        texts = [self.saved.checkpoint, self.saved.metadata, *self.wholes.values()]
+        names = len(self.versions) + len(self.saved.values)
+        return 1000 + sum(lists) + sum(map(size_of, texts)) + _AROUND * names
 
     def values(self, codec: Codec) -> dict[str, Any] | None:
         """The values of all channels, made anew; `None` where some were not seen."""

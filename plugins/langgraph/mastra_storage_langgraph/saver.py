@@ -72,6 +72,7 @@ class MastraSaver(Reading):
 
         One write, with all that is new in its channels and in the conversation.
         """
+        checkpoint = _taken(checkpoint)
         for left in reversed(range(_ATTEMPTS)):
             try:
                 await self._put(config, checkpoint, metadata, new_versions)
@@ -112,6 +113,8 @@ class MastraSaver(Reading):
             digests = self._digests(new, value)
             change, shown = await self._conversations.change(config, saved.id, value, digests)
             ops += change
+        if shown is not None:
+            self._conversations.forget(place.thread)  # a write that fails may have been carried out
         await self._storage.write_rows(*ops)
         if parent:
             self._heads.pop((place, parent))  # what follows it mostly follows the new one
@@ -248,3 +251,12 @@ class MastraSaver(Reading):
         """The version after `current`: a greater text, unlike that of any other branch."""
         number = 0 if current is None else int(str(current).partition(".")[0])
         return f"{number + 1:032}.{random.random():016}"
+
+
+def _taken(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with lists and dicts of its own: the graph goes on while it is written."""
+    values = {
+        name: value.copy() if type(value) in (list, dict) else value
+        for name, value in checkpoint["channel_values"].items()
+    }
+    return {**checkpoint, "channel_values": values}

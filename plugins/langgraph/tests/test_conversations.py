@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from backends import only_sqlite, without_kv
 from graphs import agent, booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
@@ -13,7 +14,7 @@ from langgraph.types import Command
 from mastra_storage_langgraph import MastraSaver
 from test_saver import Thread as Checkpoints
 
-from mastra_storage import Message, Storage, Thread
+from mastra_storage import Message, Op, Storage, Thread, UnavailableError
 
 NewStorage = Callable[[], Storage]
 
@@ -238,3 +239,25 @@ async def test_a_message_larger_than_the_store_holds(new_storage: NewStorage) ->
             assert "the checkpoints have it" in first
         else:
             assert first == large.content
+
+
+@only_sqlite
+async def test_a_write_whose_answer_is_lost_leaves_no_message_to_a_branch(
+    new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_storage() as storage:
+        thread = Checkpoints(MastraSaver(storage), "t")
+        await thread.put(messages=[HumanMessage("Hi", id="1")])
+        write = storage.backend.write
+
+        async def lose(ops: Sequence[Op]) -> None:
+            await write(ops)
+            raise UnavailableError("the answer was lost", retryable=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.backend, "write", lose)
+            with pytest.raises(UnavailableError):
+                await thread.put(messages=[HumanMessage("Hi", id="1"), HumanMessage("A", id="2")])
+        assert len(await storage.get_messages("t")) == 2
+        await thread.put(messages=[HumanMessage("Hi", id="1"), HumanMessage("B", id="3")])
+        assert await shown(storage, "t") == [("user", "Hi"), ("user", "B")]

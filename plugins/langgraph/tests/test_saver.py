@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from mastra_storage_langgraph import MastraSaver
 from mastra_storage_langgraph.tables import CHECKPOINTS, SAVER_TABLES, VALUES, order_of
 
-from mastra_storage import InvalidArgumentError, Query, Storage, UnavailableError, open_storage
+from mastra_storage import InvalidArgumentError, Op, Query, Storage, UnavailableError, open_storage
 
 NewStorage = Callable[[], Storage]
 
@@ -522,3 +522,55 @@ def test_no_loop_that_has_ended_is_waited_for() -> None:
     saver = asyncio.run(make())
     with pytest.raises(RuntimeError, match="does not run"):
         saver.get_tuple(config_of("t"))
+
+
+@only_sqlite
+async def test_what_a_graph_changes_meanwhile_is_not_written(new_storage: NewStorage) -> None:
+    async with new_storage() as storage:
+        thread = Thread(MastraSaver(storage), "t")
+        await thread.put(messages=[HumanMessage("0", id="0")], book={"page": "0" * 100})
+        thread.saver = MastraSaver(storage)  # which has to read what it stands on
+        messages = [HumanMessage(str(number), id=str(number)) for number in range(600)]
+        book = {f"page {number}": "x" * 100 for number in range(600)}
+        work = asyncio.create_task(thread.put(messages=messages, book=book))
+        await asyncio.sleep(0)
+        messages.append(HumanMessage("late", id="late"))
+        book["late"] = "y"
+        await work
+        found = await thread.values()
+        assert [len(found["messages"]), len(found["book"])] == [600, 600]
+        assert len(await storage.get_messages("t")) == 600
+
+
+@only_sqlite
+async def test_a_copy_of_a_thread_that_goes_on_can_be_read(
+    new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with new_storage() as storage, new_storage() as other:
+        graph = chat(100).compile(checkpointer=MastraSaver(other))
+        await graph.ainvoke(question(0), config_of("a"))
+        values = (await graph.aget_state(config_of("a"))).values
+        write = storage.backend.write
+        turns = iter(range(1, 3))
+
+        async def going_on(ops: Sequence[Op]) -> None:
+            await write(ops)
+            if turn := next(turns, None):
+                await graph.ainvoke(question(turn), config_of("a"))
+
+        monkeypatch.setattr(storage.backend, "write", going_on)
+        saver = MastraSaver(storage, conversations=False)
+        await saver.acopy_thread("a", "b")
+        copied = [one async for one in saver.alist(config_of("b"))]
+        assert copied[0].checkpoint["channel_values"]["messages"] == values["messages"]
+        assert len(copied) == 3
+
+
+@only_sqlite
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_what_is_remembered_is_counted(new_storage: NewStorage, encrypted: bool) -> None:
+    serde = EncryptedSerializer(Mask()) if encrypted else None
+    async with new_storage() as storage:
+        saver = MastraSaver(storage, serde=serde)
+        await Thread(saver, "t").put({"note": "m" * 100_000}, text="x" * 100_000)
+        assert 250_000 < saver._heads._held < 300_000
