@@ -81,7 +81,7 @@ class Layout:
         self.table = table
         self._base = f"{prefix}mastra_{table.name}"
         # What the name, a field's name and value, and a place leave, shared by the parts.
-        room = MAX_KEY_BYTES - len(self._base) - _FIELD_BYTES - 112
+        room = MAX_KEY_BYTES - len(self._base.encode()) - _FIELD_BYTES - 112
         self._part_bytes = room // len(table.key)
         if self._part_bytes < _DIGEST_BYTES:
             raise InvalidRecordError(
