@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mastra_storage.cli.console import output, progress, table
+from mastra_storage.cli.console import output, plural, progress, table
 from mastra_storage.cli.exits import DIFFERENT, fail, run
 from mastra_storage.cli.options import open_existing
 from mastra_storage.cli.transfer import Comparison, Copied, copy_rows
@@ -32,7 +32,8 @@ def copy(
     result = table("Rows", "table", "source", "target", "written", "digest", "")
     for column in result.columns[1:4]:
         column.justify = "right"
-    for each in compared:
+    empty = [each for each in compared if each.source.count == each.target.count == 0]
+    for each in (each for each in compared if each not in empty):
         result.add_row(
             each.table,
             f"{each.source.count:,}",
@@ -44,6 +45,8 @@ def copy(
             "[green]equal[/]" if each.equal else "[red]different[/]",
         )
     output.print(result)
+    if empty:
+        output.print(f"{plural(len(empty), 'more table')}, empty in both")
     different = [each.table for each in compared if not each.equal]
     if different:
         fail(

@@ -356,6 +356,8 @@ def test_import_twice_export_and_copy() -> None:
     ]
 
     copied = ok("copy", "sqlite:///a.db", "sqlite:///c.db")
+    assert "more tables, empty in both" in copied
+    assert "evals" not in copied
     assert "different" not in copied
     assert rows_of("sqlite:///c.db") == before
     write("sqlite:///c.db", Thread(id="own", resource_id="me"))
