@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agents import Agent, RunConfig, Runner
-from backends import on_sqlite
+from backends import on_sqlite_and_kv
 from remember import Scripted, book
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "remember.py"
@@ -21,7 +21,7 @@ def run(*command: str) -> str:
     return result.stdout
 
 
-@on_sqlite
+@on_sqlite_and_kv
 def test_it_goes_on_in_a_new_process(storage_url: str) -> None:
     example = [sys.executable, "-W", "error", str(EXAMPLE), storage_url]
     assert run(*example) == "0 items from before · Oslo, please · You have seat 12A to Oslo.\n"

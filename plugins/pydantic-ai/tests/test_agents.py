@@ -118,7 +118,7 @@ async def test_a_call_from_outside_is_answered_later(new_storage: Callable[[], S
         assert len(loaded.messages) == 4
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("cloudflare", marks=pytest.mark.once)])
 async def test_the_example_goes_on_in_a_new_process(storage_url: str) -> None:
     assert await command(EXAMPLE, "Book me a flight", storage_url) == (
         "0 messages from before\nwaits for an approval: book_flight({'city': 'Oslo'})\n"

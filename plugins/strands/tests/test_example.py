@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from backends import on_sqlite
+from backends import on_sqlite_and_kv
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "remember.py"
 
@@ -21,7 +21,7 @@ def run(*command: str) -> str:
 
 
 @pytest.mark.parametrize("kept", ["messages", "snapshots"])
-@on_sqlite
+@on_sqlite_and_kv
 def test_it_goes_on_in_a_new_process(storage_url: str, kept: str) -> None:
     example = [sys.executable, "-W", "error", str(EXAMPLE), storage_url, kept]
     assert run(*example) == "0 messages from before · Oslo, please · You have seat 12A to Oslo.\n"
