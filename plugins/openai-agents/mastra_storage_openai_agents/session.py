@@ -17,6 +17,7 @@ from mastra_storage import (
     THREADS,
     Delete,
     DeletePrefix,
+    InvalidArgumentError,
     Message,
     NotFoundError,
     Op,
@@ -66,6 +67,11 @@ class MastraSession:
         metadata: Mapping[str, Any] | None = None,
         session_settings: SessionSettings | dict[str, Any] | None = None,
     ) -> None:
+        if not isinstance(storage, Storage):
+            raise InvalidArgumentError(
+                "a session is kept in a Storage that is open, not in "
+                f"{type(storage).__name__}; make one with open_storage(url)"
+            )
         self.session_id = session_id
         self.resource_id = session_id if resource_id is None else resource_id
         self.title = title

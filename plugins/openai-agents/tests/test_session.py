@@ -17,6 +17,7 @@ from mastra_storage_openai_agents import MastraSession
 
 from mastra_storage import (
     MESSAGES,
+    InvalidArgumentError,
     InvalidRecordError,
     Message,
     Query,
@@ -343,3 +344,9 @@ async def test_order_holds_when_an_earlier_call_ends_later() -> None:
         await slow
         await session.add_items(said("d"))
         assert texts(await session.get_items())[-2:] == ["c", "d"]
+
+
+def test_a_url_is_no_storage() -> None:
+    url: Any = "sqlite:///agent.db"
+    with pytest.raises(InvalidArgumentError, match="open_storage"):
+        MastraSession("trip", url)

@@ -16,6 +16,7 @@ from mastra_storage import (
     MESSAGES,
     THREADS,
     ConflictError,
+    InvalidArgumentError,
     Key,
     Message,
     MessageUpdate,
@@ -59,6 +60,12 @@ class MastraStrandsRepository(SessionRepository):
         resource_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(storage, MastraStrandsStorage):
+            raise InvalidArgumentError(
+                "a session of Strands is kept in a MastraStrandsStorage, not in "
+                f"{type(storage).__name__}; wrap a Storage that is not open: "
+                "MastraStrandsStorage(open_storage(url))"
+            )
         self._bridge = storage.bridge
         self._resource_id = resource_id
         self._metadata = dict(metadata or {})

@@ -28,7 +28,7 @@ from strands.session import (
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from mastra_storage import Message, Storage
+from mastra_storage import InvalidArgumentError, Message, Storage, open_storage
 
 NewStorage = Callable[[], Storage]
 
@@ -242,3 +242,9 @@ async def test_names_that_cannot_be(new_storage: NewStorage) -> None:
                 await asyncio.to_thread(MastraStrandsSessionManager, name, storage)
     with pytest.raises(SessionException, match="is not open"):
         MastraStrandsRepository(storage).read_session("s")
+
+
+def test_a_plain_storage_is_told_to_be_wrapped() -> None:
+    storage: Any = open_storage("memory://")
+    with pytest.raises(InvalidArgumentError, match="MastraStrandsStorage"):
+        MastraStrandsSessionManager("trip", storage)
