@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -139,13 +139,7 @@ class CloudflareBackend(Backend):
             names = await self._names_under(emptied)
         else:
             # What is to be deleted is listed while it is asked whether what is touched is there.
-            checked, listed = await asyncio.gather(
-                self._check_touched(touches), self._names_under(emptied), return_exceptions=True
-            )
-            for outcome in (checked, listed):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            names = cast(_Names, listed)
+            _, names = await _all_of(self._check_touched(touches), self._names_under(emptied))
         for table, deletes in emptied.items():
             await self._delete(self._layout(table), deletes, names)
         gone = {(op.table, op.key) for op in ops if isinstance(op, Delete)}
@@ -234,16 +228,22 @@ class CloudflareBackend(Backend):
         self, deletes: Mapping[Table, Sequence[Delete | DeletePrefix]]
     ) -> _Names:
         """The keys under deleted prefixes; the places of rows that are deleted get known."""
-        found: _Names = {}
-        for table, ops in deletes.items():
-            layout = self._layout(table)
-            names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
-            # The index keys of a record are known from its place.
-            await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
-            for op in ops:
-                if isinstance(op, DeletePrefix):
-                    found[table, op.prefix] = await self._keys_under(layout, op.prefix)
-        return found
+        prefixes = {
+            (table, op.prefix): self._keys_under(self._layout(table), op.prefix)
+            for table, ops in deletes.items()
+            for op in ops
+            if isinstance(op, DeletePrefix)
+        }
+        # The index keys of a record are known from its place.
+        places = [self._places_of(table, ops) for table, ops in deletes.items()]
+        found = await _all_of(*prefixes.values(), *places)
+        return dict(zip(prefixes, found, strict=False))
+
+    async def _places_of(self, table: Table, ops: Sequence[Delete | DeletePrefix]) -> None:
+        """Get to know the places of rows that are deleted singly."""
+        layout = self._layout(table)
+        names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
+        await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
 
     async def _delete(
         self, layout: Layout, ops: Sequence[Delete | DeletePrefix], names: _Names
@@ -271,11 +271,20 @@ class CloudflareBackend(Backend):
         async def listed(start: str) -> list[str]:
             return [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
 
-        listings = await asyncio.gather(*map(listed, layout.prefixes(prefix)))
+        listings = await _all_of(*map(listed, layout.prefixes(prefix)))
         return [key for keys in listings for key in keys]
 
     def _layout(self, table: Table) -> Layout:
         return layout_of(self._prefix, table)
+
+
+async def _all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What coroutines give that run together; when all have ended, the first error is raised."""
+    outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
 
 
 def _tables(tables: Iterable[Table]) -> list[Table]:
