@@ -1,4 +1,4 @@
-"""The checks a record passes before anything of it is written, and those of arguments.
+"""The checks a record passes before anything of it is written.
 
 `msgspec` alone would turn NaN into null, sets into lists and datetimes into text without a
 word; `freeform` walks over the free-form values and refuses what JSON cannot hold as given.
@@ -15,14 +15,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
-from mastra_storage.errors import InvalidArgumentError, InvalidRecordError
+from mastra_storage.errors import InvalidRecordError
 from mastra_storage.freeform import PLAIN, NotJsonError, check_json, find_surrogate
 from mastra_storage.records import EPOCH, Record
 
 MAX_ID_BYTES = 256
-
-# More than any store holds; still a 64-bit integer when another count is added to it.
-_MAX_COUNT = 2**62
 
 R = TypeVar("R", bound=Record)
 encode_json = msgspec.json.Encoder().encode
@@ -78,7 +75,7 @@ def record_from(kind: type[R], members: Mapping[str, Any]) -> R:
     Raises `InvalidRecordError` for a member that the record does not have, or one it needs.
     """
     names = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
-    times = {name for name, check, _ in _checks(kind) if check in (_time, _optional_time)}
+    times = {name for name, check, _ in _checks(kind) if check in (_time, optional_time)}
     given: dict[str, Any] = {}
     for member, value in members.items():
         name = names.get(member, member)
@@ -110,7 +107,7 @@ def check_members(kind: type[Record], members: Mapping[str, Any]) -> dict[str, A
     checked = {}
     for name, value in members.items():
         check = checks[name]
-        if check is _object and isinstance(value, Mapping):
+        if check is json_object and isinstance(value, Mapping):
             value = dict(value)
         checked[name] = check(value, name)
     return checked
@@ -136,87 +133,10 @@ def check_id(value: Any, name: str, *, empty: bool = False) -> str:
     if not value and not empty:
         raise _field_error(name, "must not be empty")
     if len(value) * 4 > MAX_ID_BYTES or not value.isascii():
-        size = len(_utf8(value, name))
+        size = len(utf8(value, name))
         if size > MAX_ID_BYTES:
             raise _field_error(name, f"is {size} bytes of UTF-8, more than {MAX_ID_BYTES}")
     return value if type(value) is str else str.__str__(value)
-
-
-def id_argument(value: Any, name: str) -> str:
-    """An id given as an argument, checked as a record's would be."""
-    try:
-        return check_id(value, name)
-    except InvalidRecordError as exc:
-        raise InvalidArgumentError(exc.message) from None
-
-
-def filter_argument(value: Any, name: str) -> str | None:
-    """A filter of a listing: a text, or `None` for no filter."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        raise InvalidArgumentError(
-            f"{name} must be a non-empty str or None, not "
-            f"{'an empty str' if value == '' else type(value).__name__}"
-        )
-    try:
-        _utf8(value, name)
-    except InvalidRecordError as exc:
-        raise InvalidArgumentError(exc.message) from None
-    return str.__str__(value)
-
-
-def time_argument(value: Any, name: str) -> datetime | None:
-    try:
-        return _optional_time(value, name)
-    except InvalidRecordError as exc:
-        raise InvalidArgumentError(exc.message) from None
-
-
-def count_argument(value: Any, name: str, *, least: int = 0) -> int:
-    """A whole number of at least `least`; one beyond all counts is lowered to 2**62."""
-    if type(value) is not int or value < least:
-        shown = type(value).__name__
-        if type(value) in (bool, float) or (type(value) is int and value > -(10**20)):
-            shown = str(value)
-        elif type(value) is int:
-            shown = "an integer of more than 20 digits"
-        raise InvalidArgumentError(
-            f"{name} must be a whole number of at least {least}, not {shown}"
-        )
-    return min(value, _MAX_COUNT)
-
-
-def list_argument(values: Any, name: str) -> list[Any]:
-    """Several things, not one."""
-    if isinstance(values, (str, bytes, Mapping, Struct)) or not isinstance(values, Iterable):
-        raise InvalidArgumentError(f"{name} must be a list, not one {type(values).__name__}")
-    return list(values)
-
-
-def object_argument(value: Any, name: str) -> dict[str, Any] | None:
-    """A filter by members of a free-form object, as JSON reads back what was given.
-
-    `None` and `{}` are no filter, and give `None`.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise InvalidArgumentError(f"{name} must be a mapping or None, not {type(value).__name__}")
-    try:
-        found: dict[str, Any] = msgspec.json.decode(encode(_object(dict(value), name), name))
-    except InvalidRecordError as exc:
-        raise InvalidArgumentError(exc.message) from None
-    return found or None
-
-
-def choice_argument(value: Any, name: str, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        shown = repr(value) if isinstance(value, str) else type(value).__name__
-        raise InvalidArgumentError(
-            f"{name} must be one of {', '.join(map(repr, choices))}, not {shown}"
-        )
-    return str.__str__(value)
 
 
 # -- the fields of a record ----------------------------------------------------------------
@@ -264,7 +184,7 @@ def _plain(value: datetime) -> datetime:
     return EPOCH.replace(**{name: getattr(value, name) for name in names})
 
 
-def _optional_time(value: Any, name: str) -> datetime | None:
+def optional_time(value: Any, name: str) -> datetime | None:
     return None if value is None else _time(value, name)
 
 
@@ -276,7 +196,7 @@ def _json(value: Any, name: str) -> Any:
     return value
 
 
-def _object(value: Any, name: str) -> Any:
+def json_object(value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise _field_error(name, f"must be a dict, not {type(value).__name__}")
     return _json(value, name) if value else value
@@ -349,9 +269,9 @@ _CHECKS: dict[tuple[str, bool], tuple[_Check, _Passes]] = {
     ("text", False): (_text, _TEXTS),
     ("text", True): (_optional_text, _OPTIONAL_TEXTS),
     ("time", False): (_time, _utc),
-    ("time", True): (_optional_time, _NONES),
+    ("time", True): (optional_time, _NONES),
     ("json", False): (_json, _holds),
-    ("object", False): (_object, _containers(dict)),
+    ("object", False): (json_object, _containers(dict)),
     ("array", False): (_array, _containers(list)),
 }
 
@@ -371,7 +291,7 @@ def _checks(record: type[Record]) -> list[tuple[str, _Check, _Passes]]:
     return checks
 
 
-def _utf8(value: str, name: str) -> bytes:
+def utf8(value: str, name: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:

@@ -42,10 +42,12 @@ def mapped(exc: Exception, path: Path) -> Exception:
     """The error a caller gets for `exc`, with it as the cause; what is no error of SQLite stays."""
     if isinstance(exc, UnicodeEncodeError):
         return InvalidArgumentError("a key or field holds text that is not valid Unicode")
-    if not isinstance(exc, (sqlite3.Error, OverflowError)):
+    if not isinstance(exc, (sqlite3.Error, OverflowError, UnicodeDecodeError)):
         return exc
     # Extended codes carry the primary one in their lowest byte.
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(exc, UnicodeDecodeError):
+        code = sqlite3.SQLITE_CORRUPT  # names in the file that are no text any more
     error: StorageError
     if code in _UNAVAILABLE:
         error = UnavailableError(

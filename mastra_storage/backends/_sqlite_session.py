@@ -50,7 +50,7 @@ class Session:
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnicodeDecodeError) as exc:
             raise mapped(exc, self._path) from exc
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Session:
                 return work(connection)
             finally:
                 self._idle.append(connection)
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as exc:
+        except (sqlite3.Error, OverflowError, UnicodeError) as exc:
             raise mapped(exc, self._path) from exc
 
     def data_version(self) -> int:
@@ -83,7 +83,7 @@ class Session:
                 if self._lookout is None:
                     self._lookout = self._connect_reader()
                 version: int = self._lookout.execute("PRAGMA data_version").fetchone()[0]
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnicodeDecodeError) as exc:
             raise mapped(exc, self._path) from exc
         return version
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import structs
 
+from mastra_storage.arguments import count_argument, filter_argument, time_argument
 from mastra_storage.backend import Position, Query
 from mastra_storage.cursor import decode_cursor, encode_cursor, fingerprint
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.records import Page, to_microseconds
 from mastra_storage.schema import Key, Row, Table
 from mastra_storage.storage._lifecycle import Lifecycle
-from mastra_storage.validation import count_argument, filter_argument, time_argument
 
 # How many rows a scan reads at a time when the engine itself has to filter.
 _SCAN_BATCH = 500

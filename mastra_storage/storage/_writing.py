@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
+from mastra_storage.arguments import list_argument
 from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Touch
 from mastra_storage.errors import ConflictError, InvalidRecordError, NotFoundError, TooLargeError
 from mastra_storage.records import now, to_microseconds
 from mastra_storage.schema import THREADS, Key, Row, Table
 from mastra_storage.storage._lifecycle import Lifecycle
 from mastra_storage.storage._locks import Name
-from mastra_storage.validation import list_argument
 
 T = TypeVar("T")
 

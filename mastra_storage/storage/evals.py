@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mastra_storage.arguments import choice_argument, id_argument
 from mastra_storage.records import Eval, Page
 from mastra_storage.schema import EVALS
 from mastra_storage.storage._engine import Engine, operation
-from mastra_storage.validation import choice_argument, id_argument
 
 __all__ = ["Evals"]
 

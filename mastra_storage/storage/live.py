@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
+from mastra_storage.arguments import count_argument, filter_argument, id_argument
 from mastra_storage.backend import Query, Result
 from mastra_storage.errors import UnavailableError
 from mastra_storage.records import Message, Thread, WorkflowRun
 from mastra_storage.schema import MESSAGES, THREADS, WORKFLOW_SNAPSHOT, Row
 from mastra_storage.storage._engine import Engine, stream
 from mastra_storage.storage.workflows import workflow_run_query
-from mastra_storage.validation import count_argument, filter_argument, id_argument
 
 __all__ = ["Live"]
 

@@ -8,6 +8,13 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
+from mastra_storage.arguments import (
+    choice_argument,
+    count_argument,
+    filter_argument,
+    id_argument,
+    list_argument,
+)
 from mastra_storage.backend import Delete, Op, Put, Query, Touch
 from mastra_storage.errors import ConflictError, InvalidArgumentError, NotFoundError
 from mastra_storage.records import Include, Message, MessageUpdate, Page
@@ -22,14 +29,7 @@ from mastra_storage.storage._engine import (
 )
 from mastra_storage.storage._locks import Name
 from mastra_storage.storage._merge import merge
-from mastra_storage.validation import (
-    check_members,
-    choice_argument,
-    count_argument,
-    filter_argument,
-    id_argument,
-    list_argument,
-)
+from mastra_storage.validation import check_members
 
 __all__ = ["Messages"]
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from msgspec import structs
 
+from mastra_storage.arguments import id_argument
 from mastra_storage.records import Resource, from_microseconds
 from mastra_storage.schema import RESOURCES, Row
 from mastra_storage.storage._engine import Engine, operation
 from mastra_storage.storage._merge import merge
-from mastra_storage.validation import check_members, id_argument
+from mastra_storage.validation import check_members
 
 __all__ = ["Resources"]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec import structs
 
+from mastra_storage.arguments import list_argument, time_argument
 from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Query, Touch
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.records import to_microseconds
@@ -16,7 +17,7 @@ from mastra_storage.schema import Key, Row, Table
 from mastra_storage.storage._engine import Engine, operation, together
 from mastra_storage.storage._locks import Name
 from mastra_storage.storage._parts import Manifest, join, manifest_of, part_keys, with_parts
-from mastra_storage.validation import check_id, list_argument, time_argument
+from mastra_storage.validation import check_id
 
 __all__ = ["Rows"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mastra_storage.arguments import list_argument
 from mastra_storage.backend import DeletePrefix, Put
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.schema import Table
 from mastra_storage.storage._engine import operation, unique
 from mastra_storage.storage._parts import with_parts
 from mastra_storage.storage.rows import Rows
-from mastra_storage.validation import check_id, list_argument, record_from
+from mastra_storage.validation import check_id, record_from
 
 __all__ = ["Tables"]
 

@@ -7,18 +7,13 @@ from typing import Any
 
 from msgspec import structs
 
+from mastra_storage.arguments import choice_argument, filter_argument, id_argument, object_argument
 from mastra_storage.backend import Delete, DeletePrefix, Query, Touch
 from mastra_storage.records import Page, Thread, from_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row
 from mastra_storage.storage._engine import Engine, holds, no_thread, operation
 from mastra_storage.storage._merge import merge
-from mastra_storage.validation import (
-    check_members,
-    choice_argument,
-    filter_argument,
-    id_argument,
-    object_argument,
-)
+from mastra_storage.validation import check_members
 
 __all__ = ["Threads"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from mastra_storage.arguments import id_argument, object_argument
 from mastra_storage.records import Page, Trace
 from mastra_storage.schema import TRACES
 from mastra_storage.storage._engine import Engine, holds, operation
-from mastra_storage.validation import id_argument, object_argument
 
 __all__ = ["Traces"]
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from msgspec import structs
 
+from mastra_storage.arguments import filter_argument, id_argument
 from mastra_storage.backend import Delete, Query
 from mastra_storage.records import Page, WorkflowRun, from_microseconds, status_of
 from mastra_storage.schema import WORKFLOW_SNAPSHOT, Row
 from mastra_storage.storage._engine import Engine, operation
 from mastra_storage.storage._merge import merge
-from mastra_storage.validation import check_members, filter_argument, id_argument
+from mastra_storage.validation import check_members
 
 __all__ = ["Workflows"]
 

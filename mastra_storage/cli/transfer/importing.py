@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct, structs
 
+from mastra_storage.arguments import id_argument
 from mastra_storage.backend import Op, Put, Touch
 from mastra_storage.cli.transfer.decoding import Draft, with_unknown
 from mastra_storage.cli.transfer.prefetch import prefetched
@@ -21,7 +22,6 @@ from mastra_storage.records import Thread, from_microseconds, now, to_microsecon
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row, Table
 from mastra_storage.storage import Storage
 from mastra_storage.storage._merge import merge
-from mastra_storage.validation import id_argument
 
 __all__ = ["Imported", "import_lines"]
 
