@@ -23,6 +23,7 @@ class Kit(StorageConformance):
     machine_shrinks = False
 
 
+@pytest.mark.once  # on the second Python the kit runs on SQLite and KV; what is Convex's has tests
 class TestTypedTables(Kit):
     """All of the kit, as users have it: records in typed tables, other rows in `documents`."""
 
