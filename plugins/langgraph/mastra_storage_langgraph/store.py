@@ -22,7 +22,7 @@ from langgraph.store.base import (
 from msgspec import structs
 
 import mastra_storage
-from mastra_storage import Delete, Key, Put, Query, Row, Storage
+from mastra_storage import Delete, Key, Put, Query, Row, Storage, UnsupportedError
 from mastra_storage_langgraph._bridge import Bridge
 from mastra_storage_langgraph._filters import matches, matches_namespace
 from mastra_storage_langgraph._tasks import together
@@ -50,7 +50,7 @@ class MastraStore(BaseStore):
       was last written or read, and `refresh_on_read`. An item that has expired is gone.
 
     A search gives items in the order of their last change, newest first. There is no vector
-    search: a search with `query` raises `NotImplementedError`, and `index` has no effect. Values
+    search: a search with `query` raises `UnsupportedError`, and `index` has no effect. Values
     are JSON; `InvalidRecordError` names what is not. `created_at` is that of the first put. Other
     errors are those of `mastra_storage`, and those of LangGraph for namespaces.
 
@@ -130,7 +130,7 @@ class MastraStore(BaseStore):
         if isinstance(op, ListNamespacesOp):
             return await self._namespaces(op)
         if op.query is not None:
-            raise NotImplementedError(
+            raise UnsupportedError(
                 "MastraStore has no vector search: leave out `query`, and filter by members of the "
                 "value instead"
             )

@@ -21,7 +21,7 @@ from mastra_storage_langgraph import MastraStore
 from mastra_storage_langgraph._filters import matches
 from mastra_storage_langgraph.tables import ITEMS
 
-from mastra_storage import InvalidRecordError, Query, Storage
+from mastra_storage import InvalidRecordError, Query, Storage, UnsupportedError
 
 NewStorage = Callable[[], Storage]
 
@@ -207,7 +207,7 @@ async def test_what_is_not_valid_is_refused_and_nothing_written(new_storage: New
             await store.aput(("langgraph",), "k", {})
         with pytest.raises(InvalidRecordError, match="value"):
             await store.abatch([PutOp(("n",), "k", {}), PutOp(("n",), "l", {"a": {1, 2}})])
-        with pytest.raises(NotImplementedError, match="vector"):
+        with pytest.raises(UnsupportedError, match="vector"):
             await store.asearch(("n",), query="anything like it")
         with pytest.raises(ValueError, match="GetOp"):
             await store.abatch(["nothing"])  # type: ignore[list-item]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from mastra_storage_strands import MastraStrandsSessionManager, MastraStrandsStorage
@@ -50,9 +50,11 @@ class Scripted(Model):
         yield {"contentBlockStop": {}}
         yield {"messageStop": {"stopReason": reason}}
 
-    def structured_output(self, *args: Any, **kwargs: Any) -> Any:
-        """Not needed here."""
-        raise NotImplementedError
+    async def structured_output(
+        self, output_model: Any, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """An output of its defaults."""
+        yield {"output": output_model()}
 
     def update_config(self, **config: Any) -> None:
         """There is nothing to be set."""
