@@ -130,7 +130,7 @@ def test_only_errors_of_this_library_come_out(answer: Answer, name: str) -> None
 
 async def ask(answer: Answer, call: Callable[[Storage], Awaitable[Any]]) -> None:
     async with RawTestServer(answer.respond) as server:
-        kv = RestKV("account", "token", base_url=str(server.make_url("/")), timeout=1.0)
+        kv = RestKV("account", "token", base_url=str(server.make_url("/")), timeout=5.0)
         storage = Storage(CloudflareBackend(kv, key_interval=0))
         await storage.open()
         with suppress(StorageError):

@@ -163,7 +163,7 @@ def test_only_errors_of_this_library_come_out(answer: Answer, name: str) -> None
 async def ask(answer: Answer, call: Callable[[Storage], Awaitable[Any]]) -> None:
     async with RawTestServer(answer.respond) as server:
         url = str(server.make_url("/")).rstrip("/")
-        storage = Storage(ConvexBackend(Settings(url=url, key="key", timeout=1.0)))
+        storage = Storage(ConvexBackend(Settings(url=url, key="key", timeout=5.0)))
         await storage.open()
         with suppress(StorageError):
             async with asyncio.timeout(20):

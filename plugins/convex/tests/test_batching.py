@@ -505,7 +505,7 @@ class TestWaiting:
 
     async def test_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(batching, "_BUSY_PAUSE", 0.01)
-        functions = Functions(timeout=0.05)
+        functions = Functions(timeout=0.5)
         functions.decide = lambda _: [Outcome(status="busy", table="messages", key=("t",))]
         with pytest.raises(BusyError, match="deletions of table 'messages'") as caught:
             await Writer(cast(Client, functions)).write([DeletePrefix(OWN, ())])

@@ -284,11 +284,11 @@ class TestManyCalls:
 async def test_counting_goes_beside_listing(backend: ConvexBackend, convex: ConvexServer) -> None:
     await put(backend, *[row(BARE, "a", "b", f"{n}", order=n) for n in range(5)])
     await convex.reset(clear=False)
-    await convex.control(faults=[{"kind": "delay", "ms": 200, "times": 2}])
+    await convex.control(faults=[{"kind": "delay", "ms": 1_000, "times": 2}])
     start = asyncio.get_running_loop().time()
     found = await backend.query(Query(table=BARE, limit=1, count=True))
     assert (len(found.rows), found.total) == (1, 5)
-    assert asyncio.get_running_loop().time() - start < 0.39
+    assert asyncio.get_running_loop().time() - start < 1.9
     assert await convex.counts() == {"query documents:list": 1, "query documents:count": 1}
 
 
