@@ -65,10 +65,9 @@ class CloudflareBackend(Backend):
         consistency_seconds: float = 120.0,
         key_interval: float = 1.0,
     ) -> None:
-        self._kv = OverlayKV(
-            BatchingKV(kv, key_interval=key_interval),
-            seconds=seconds_option(consistency_seconds, "consistency_seconds"),
-        )
+        seconds = seconds_option(consistency_seconds, "consistency_seconds")
+        self._overlay = OverlayKV(kv, seconds=seconds)
+        self._kv = BatchingKV(self._overlay, key_interval=key_interval)
         self._prefix = prefix
         self._retention = retention_option(retention or {})
         self._touches = Touches(self._kv, prefix, self._retention)
@@ -136,7 +135,7 @@ class CloudflareBackend(Backend):
             await self._check_touched(touches)
             for table in _tables(op.row.table for op in puts):
                 await self._put(self._layout(table), [op for op in puts if op.row.table == table])
-            names = await self._names_under(emptied)
+            names = await self._names_under(emptied) if emptied else {}
         else:
             # What is to be deleted is listed while it is asked whether what is touched is there.
             _, names = await _all_of(self._check_touched(touches), self._names_under(emptied))
@@ -203,7 +202,7 @@ class CloudflareBackend(Backend):
         row = put.row
         if put.if_version is not None:
             raise UnsupportedError("KV has no compare-and-set; nothing was written")
-        old = self._kv.own(layout.table.name, layout.record_key(row.key))
+        old = self._overlay.own(layout.table.name, layout.record_key(row.key))
         place = None if old is None else layout.place(old)
         if put.keep_place and place is not None and int(place.order) == row.order:
             row = structs.replace(row, seq=int(place.seq))

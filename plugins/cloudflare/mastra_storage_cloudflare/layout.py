@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from hashlib import blake2b
 from typing import Annotated, TypeAlias
@@ -95,10 +95,14 @@ class Layout:
         return f"{self._base}:{self._joined(key)}"
 
     def _joined(self, key: Key) -> str:
+        text = ":".join(key)
+        short = len(text) * _MOST_BYTES_OF_CHAR <= self._part_bytes
+        if short and "%" not in text and text.count(":") == len(key) - 1:
+            return text
         return ":".join([escape(part, self._part_bytes) for part in key])
 
     def record_prefix(self, prefix: Key) -> str:
-        return f"{self._base}:" + "".join(f"{escape(part, self._part_bytes)}:" for part in prefix)
+        return f"{self._base}:{self._joined((*prefix, ''))}"
 
     def touched_key(self, key: Key) -> str:
         return f"{self._base}.touched:{self._joined(key)}"
@@ -116,9 +120,7 @@ class Layout:
 
     def newest_prefix(self, prefix: Key) -> str:
         """Before the index keys of the rows under a prefix of the key, newest first."""
-        return f"{self._base}.newest{len(prefix)}:" + "".join(
-            f"{escape(part, self._part_bytes)}:" for part in prefix
-        )
+        return f"{self._base}.newest{len(prefix)}:{self._joined((*prefix, ''))}"
 
     def field_prefix(self, name: str, value: str) -> str:
         """Before the index keys of the rows with a field's value, newest first."""
@@ -139,24 +141,32 @@ class Layout:
 
     def stands_at(self, row: Row, index_key: str, start: str) -> bool:
         """Whether a row found by an index key that begins with `start` has that key still."""
-        return index_key.startswith(newest_first(row.order, row.seq), len(start)) and any(
+        if not index_key.startswith(newest_first(row.order, row.seq), len(start)):
+            return False
+        # The parts of its key never change, fields do.
+        return start.startswith(f"{self._base}.newest") or any(
             own == start for own, _ in self._listings_of(row)
         )
 
     def record_key_of_index(self, index_key: str, start: str, prefix: Key) -> str:
         """The key of the record that an index key beginning with `start` is beside."""
-        return self.record_prefix(prefix) + index_key[len(start) + _PLACE_CHARS + 1 :]
+        return self.record_keys_of_index([index_key], start, prefix)[0]
+
+    def record_keys_of_index(self, index_keys: Iterable[str], start: str, prefix: Key) -> list[str]:
+        before, skipped = self.record_prefix(prefix), len(start) + _PLACE_CHARS + 1
+        return [before + key[skipped:] for key in index_keys]
 
     # -- rows --------------------------------------------------------------------------------
 
     def pairs(self, row: Row) -> list[Pair]:
         """The record and its index keys, as they are written."""
-        metadata = self._metadata(row)
+        name = self.record_key(row.key)
+        metadata = self._metadata(row, name)
         expiration = _expiration(row.expires_at)
-        record = Pair(self.record_key(row.key), row.value, metadata, expiration)
+        record = Pair(name, row.value, metadata, expiration)
         return [record, *[Pair(key, b"1", metadata, expiration) for key in self.index_keys(row)]]
 
-    def _metadata(self, row: Row) -> str:
+    def _metadata(self, row: Row, name: str) -> str:
         place = Place(
             order=str(row.order),
             seq=str(row.seq),
@@ -165,7 +175,7 @@ class Layout:
             updated="" if row.updated == row.order else str(row.updated),
             expires="" if row.expires_at is None else str(row.expires_at),
             fields=tuple(shorten(row.fields.get(name, "")) for name in self.table.fields),
-            key=row.key if self.key_of(self.record_key(row.key)) is None else (),
+            key=row.key if self.key_of(name) is None else (),
         )
         metadata = msgspec.json.encode(place)
         if len(metadata) > MAX_METADATA_BYTES and self.table.record is not None:

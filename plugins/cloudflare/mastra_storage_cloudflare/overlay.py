@@ -3,11 +3,13 @@
 For a while after a write of its own, a store answers gets and listings with what it wrote,
 unless KV has something written later by somebody else. Each value's metadata carries the time
 it was written, so the later one is known. Misses of others are never remembered.
+
+It lies below the layer that batches: a bulk write is remembered at once, whatever became of the
+callers whose writes went out in it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Sequence
@@ -44,7 +46,6 @@ class _Own(Struct):
     pair: Pair | None
     written: int
     until: float
-    number: int
 
     @property
     def size(self) -> int:
@@ -61,18 +62,14 @@ class OverlayKV(KV):
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._writes = 0
         # Oldest first, as dictionaries keep what was put in; and the keys of each, sorted.
         self._own: dict[tuple[str, str], _Own] = {}
         self._keys: dict[str, list[str]] = {}
-        self._writing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         await self._kv.open()
 
     async def close(self) -> None:
-        if self._writing:
-            await asyncio.wait(self._writing)
         self._own.clear()
         self._keys.clear()
         self._bytes = 0
@@ -118,38 +115,15 @@ class OverlayKV(KV):
         return await self._kv.namespaces()
 
     async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
-        # Shielded: what a caller that is cancelled has written is one's own nevertheless.
-        self._writes += 1
-        writing = asyncio.create_task(self._write(namespace, pairs, deletes, self._writes))
-        self._writing.add(writing)
-        writing.add_done_callback(self._end)
-        await asyncio.shield(writing)
-
-    def _end(self, writing: asyncio.Task[None]) -> None:
-        self._writing.discard(writing)
-        if not writing.cancelled():
-            writing.exception()  # retrieved, even if the caller was cancelled
-
-    async def _write(
-        self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str], number: int
-    ) -> None:
         moment = time.time_ns() // 1000
-        failed: set[str] = set()
         try:
             await self._kv.write(namespace, pairs, deletes)
         except PartialWriteError as exc:
             failed = {key for _, (key,) in exc.failed}
+            stored = [pair for pair in pairs if pair.key not in failed]
+            self._remember(namespace, stored, [key for key in deletes if key not in failed], moment)
             raise
-        except BaseException:
-            failed = {*[pair.key for pair in pairs], *deletes}
-            raise
-        finally:
-            for pair in pairs:
-                if pair.key not in failed:
-                    self._remember(namespace, pair.key, pair, written_at(pair.metadata), number)
-            for key in deletes:
-                if key not in failed:
-                    self._remember(namespace, key, None, moment, number)
+        self._remember(namespace, pairs, deletes, moment)
 
     def own(self, namespace: str, key: str) -> Pair | None:
         """What this store itself wrote there lately; `None` when it did not, or deleted it."""
@@ -158,17 +132,18 @@ class OverlayKV(KV):
         return own.pair if own is not None else None
 
     def _remember(
-        self, namespace: str, key: str, pair: Pair | None, written: int, number: int
+        self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str], moment: int
     ) -> None:
-        old = self._own.get((namespace, key))
-        if old is not None and old.number > number:
-            return
-        if old is not None:
-            self._drop(namespace, key)
-        own = _Own(pair, written, time.monotonic() + self._seconds, number)
-        self._own[namespace, key] = own
-        self._bytes += own.size
-        insort(self._keys.setdefault(namespace, []), key)
+        until = time.monotonic() + self._seconds
+        changed = {pair.key: _Own(pair, written_at(pair.metadata), until) for pair in pairs}
+        changed |= {key: _Own(None, moment, until) for key in deletes}
+        keys = self._keys.setdefault(namespace, [])
+        for key, own in changed.items():
+            if (namespace, key) in self._own:
+                self._drop(namespace, key)
+            self._own[namespace, key] = own
+            self._bytes += own.size
+            insort(keys, key)
         while self._bytes > self._max_bytes:
             self._drop(*next(iter(self._own)))
 

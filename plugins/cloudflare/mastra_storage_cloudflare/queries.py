@@ -133,7 +133,7 @@ async def _newest(kv: KV, reader: Reader, layout: Layout, query: Query, start: s
         keys = await index.take(left)
         if not keys:
             break
-        names = [layout.record_key_of_index(key, start, query.prefix) for key in keys]
+        names = layout.record_keys_of_index(keys, start, query.prefix)
         found = await reader.rows(layout, names)
         standing = await reader.standing(layout, start, dict(zip(keys, found, strict=True)))
         given = {row.key for row in rows}

@@ -122,12 +122,13 @@ async def test_what_was_not_stored_is_not_shown() -> None:
 async def test_a_cancelled_write_that_is_stored_is_ones_own() -> None:
     inner = FrozenKV()
     inner.written.delay = 0.02
-    kv = OverlayKV(BatchingKV(inner))
+    overlay = OverlayKV(inner)
+    kv = BatchingKV(overlay)
     writing = asyncio.ensure_future(kv.write("n", [pair("a", written=now())], []))
     await asyncio.sleep(0.01)
     writing.cancel()
     async with asyncio.timeout(10):
-        while await listed(kv) != ["a"]:  # noqa: ASYNC110 - the overlay tells nobody
+        while await listed(overlay) != ["a"]:  # noqa: ASYNC110 - the overlay tells nobody
             await asyncio.sleep(0.01)
     assert writing.cancelled()
     await kv.close()
@@ -152,7 +153,7 @@ async def test_a_failure_that_nobody_waits_for_is_not_reported_to_the_event_loop
     inner = MemoryKV()
     inner.delay = 0.02
     inner.errors = [UnavailableError("the service is away")]
-    kv = OverlayKV(inner)
+    kv = BatchingKV(OverlayKV(inner))
     writing = asyncio.create_task(kv.write("n", [pair("a")], ()))
     await asyncio.sleep(0.01)
     writing.cancel()

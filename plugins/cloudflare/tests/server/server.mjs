@@ -71,8 +71,8 @@ async function startWorker() {
 
 useTemporaryDirectory();
 export const { miniflare, origin } = await startWorker();
-// A connection for every request: workerd closes idle ones at moments of its own.
-const agent = new http.Agent({ maxSockets: 16 });
+// Idle connections are closed here before workerd does it, which is after some seconds.
+const agent = new http.Agent({ keepAlive: true, maxSockets: 16, timeout: 1_000 });
 
 let settings, faults, budget, counts, bill, log;
 const DEFAULTS = { delayMs: 0, idleMs: 60_000, recordBodies: false, rateLimit: null, faults: [], seed: 1 };
@@ -83,12 +83,23 @@ async function readBody(stream) {
   return Buffer.concat(chunks);
 }
 
-/** Sends a request to the Worker: `{status, headers, body}`. */
-async function ask(method, headers, body) {
-  const response = await new Promise((resolve, reject) => {
+/** Sends a request to the Worker; gives its response. */
+function sent(method, headers, body) {
+  return new Promise((resolve, reject) => {
     const request = http.request(origin, { method, agent, headers }, resolve);
-    request.on("error", reject).end(body);
+    request.on("error", (error) => {
+      // When workerd has just closed the connection, it has seen nothing of the request.
+      const again = request.reusedSocket && error.code === "ECONNRESET";
+      if (again) resolve(sent(method, headers, body));
+      else reject(error);
+    });
+    request.end(body);
   });
+}
+
+/** Asks the Worker: `{status, headers, body}`. */
+async function ask(method, headers, body) {
+  const response = await sent(method, headers, body);
   const answer = { status: response.statusCode, headers: response.headers, body: await readBody(response) };
   if (answer.status === 500) throw new Error(`defect in the Worker: ${answer.body}`);
   return answer;
