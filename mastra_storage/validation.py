@@ -30,12 +30,19 @@ def check_record(record: R) -> R:
 
     The caller's record is not changed.
     """
-    [checked] = check_records([record])
-    return checked
+    changed = {}
+    for name, check, _ in _checks(type(record)):
+        value = getattr(record, name)
+        checked = check(value, name)
+        if checked is not value:
+            changed[name] = checked
+    return msgspec.structs.replace(record, **changed) if changed else record
 
 
 def check_records(records: Sequence[R]) -> list[R]:
     """Several records of one type, each as `check_record` gives it."""
+    if len(records) == 1:
+        return [check_record(records[0])]
     found = list(records)
     changed: dict[int, dict[str, Any]] = {}
     # Field by field: mostly all values of one are of a form that need not be looked at singly.

@@ -54,9 +54,12 @@ class Locks:
                     freed.set_result(None)
 
     def _is_taken(self, rows: set[Name], prefixes: set[Name]) -> bool:
+        if not self._rows.isdisjoint(rows):
+            return True
+        if not prefixes and not self._prefixes:
+            return False
         return (
-            not self._rows.isdisjoint(rows)
-            or any(_covers(held, row) for held in self._prefixes for row in rows)
+            any(_covers(held, row) for held in self._prefixes for row in rows)
             or any(_covers(prefix, row) for prefix in prefixes for row in self._rows)
             or any(_overlap(held, prefix) for held in self._prefixes for prefix in prefixes)
         )

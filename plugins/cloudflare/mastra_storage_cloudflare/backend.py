@@ -161,7 +161,8 @@ class CloudflareBackend(Backend):
             owners.update(dict.fromkeys(layout.index_keys(known) if known else (), row.key))
             for pair in layout.pairs(row):
                 pairs[pair.key], owners[pair.key] = pair, row.key
-        for pair, key in await self._raised_touches(layout, rows):
+        touched = [row for row in rows if row.touched is not None]
+        for pair, key in await self._raised_touches(layout, touched) if touched else ():
             pairs[pair.key], owners[pair.key] = pair, key
         await self._write(layout, pairs, owners)
         for row in rows:

@@ -184,7 +184,7 @@ class _Change:
         pair = self.pair
         if pair is None:
             return _PAIR_OVERHEAD
-        escapes = sum(pair.value.count(char) for char in (b'"', b"\\", b"\n", b"\t", b"\r"))
+        escapes = pair.value.count(b'"') + pair.value.count(b"\\")
         return len(pair.value) + escapes + len(pair.metadata) + _PAIR_OVERHEAD
 
 
