@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -49,6 +51,43 @@ class NotJsonError(Exception):
 
 PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
 """Types of which JSON holds every value."""
+
+
+_KINDS = PLAIN | {dict, list, int, float}
+_TEXT: frozenset[type] = frozenset({str})
+
+# So many values are looked at at a glance; what holds itself would grow for ever.
+_MOST_AT_A_GLANCE = 1_000_000
+
+
+def surely_json(values: Iterable[Any]) -> bool:
+    """Whether JSON holds all these values as given; `False` says that each has to be walked.
+
+    It goes level by level through all of them, in a few long loops instead of many short ones.
+    """
+    level, seen = [*values], 0
+    for _ in range(MAX_DEPTH + 1):
+        kinds = {*map(type, level)}
+        if kinds <= PLAIN:
+            return True
+        seen += len(level)
+        if not kinds <= _KINDS or seen > _MOST_AT_A_GLANCE or not _have_plain_numbers(level, kinds):
+            return False
+        dicts = [item for item in level if type(item) is dict] if dict in kinds else []
+        lists = [item for item in level if type(item) is list] if list in kinds else []
+        if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+    return False
+
+
+def _have_plain_numbers(values: Sequence[Any], kinds: set[type]) -> bool:
+    if float in kinds and not all(map(isfinite, [item for item in values if type(item) is float])):
+        return False
+    if int not in kinds:
+        return True
+    numbers = [item for item in values if type(item) is int]
+    return max(numbers) < _MAX_PLAIN_INT and min(numbers) > -_MAX_PLAIN_INT
 
 
 def check_json(value: Any, depth: int = 0) -> None:

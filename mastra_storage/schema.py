@@ -29,7 +29,7 @@ from mastra_storage.records import (
     now,
     to_microseconds,
 )
-from mastra_storage.validation import check_mapping, check_record, check_records, encode
+from mastra_storage.validation import check_mapping, check_record, check_records, encode_all
 
 __all__ = [
     "EVALS",
@@ -162,7 +162,7 @@ class Table(Struct, frozen=True, kw_only=True):
             if self.recent:
                 updated = [to_microseconds(record.updated_at) for record in records]
         keys = zip(*parts, strict=True)
-        values = map(encode, records)
+        values = encode_all(records)
         return [
             Row(self, key, value, order, seq, some, changed, None, version)
             for key, value, order, seq, some, changed in zip(

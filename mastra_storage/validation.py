@@ -7,6 +7,7 @@ word; `freeform` walks over the free-form values and refuses what JSON cannot ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cache
 from operator import attrgetter
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from mastra_storage.errors import InvalidRecordError
-from mastra_storage.freeform import PLAIN, NotJsonError, check_json, find_surrogate
+from mastra_storage.freeform import NotJsonError, check_json, find_surrogate, surely_json
 from mastra_storage.records import EPOCH, Record
 
 MAX_ID_BYTES = 256
@@ -131,6 +132,13 @@ def encode(value: Any, field: str | None = None) -> bytes:
     except (TypeError, ValueError):
         # The walk leaves nothing of the kind; not chained, for it may quote what was written.
         raise _field_error(field or "the record", "holds a value that JSON does not have") from None
+
+
+def encode_all(values: Sequence[Any]) -> list[bytes]:
+    """Several records or mappings, each as `encode` gives it."""
+    with suppress(UnicodeEncodeError, TypeError, ValueError):  # it is named below
+        return [*map(encode_json, values)]
+    return [*map(encode, values)]
 
 
 def check_id(value: Any, name: str, *, empty: bool = False) -> str:
@@ -253,20 +261,9 @@ _NONES, _TEXTS = _of_types(type(None)), _of_types(str)
 _OPTIONAL_TEXTS = _of_types(str, type(None))
 
 
-def _holds(values: Sequence[Any]) -> bool:
-    """Whether JSON has all these values; what it lacks is told when they are checked singly."""
-    try:
-        for value in values:
-            if type(value) not in PLAIN:
-                check_json(value)
-    except NotJsonError:
-        return False
-    return True
-
-
 def _containers(kind: type) -> _Passes:
     of_kind = _of_types(kind)
-    return lambda values: of_kind(values) and _holds([value for value in values if value])
+    return lambda values: of_kind(values) and surely_json(values)
 
 
 # The check of each kind of field, and when all values of a field surely pass it as they are.
@@ -277,7 +274,7 @@ _CHECKS: dict[tuple[str, bool], tuple[_Check, _Passes]] = {
     ("text", True): (_optional_text, _OPTIONAL_TEXTS),
     ("time", False): (_time, _utc),
     ("time", True): (optional_time, _NONES),
-    ("json", False): (_json, _holds),
+    ("json", False): (_json, surely_json),
     ("object", False): (json_object, _containers(dict)),
     ("array", False): (_array, _containers(list)),
 }

@@ -16,7 +16,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ from mastra_storage.schema import TABLES, Key, Row, Table
 
 _PREFIX = "mastra_"
 _BOOKKEEPING = "_value, _order, _seq, _updated, _touched, _version, _expires"
+_kept = attrgetter("value", "order", "seq", "updated", "touched", "version", "expires_at")
 _REPLACED = ("_value", "_order", "_updated", "_version", "_expires")
 _LATER = (
     "_touched = max(coalesce(_touched, excluded._touched), coalesce(excluded._touched, _touched))"
@@ -91,7 +93,7 @@ class Layout:
         As many rows as one statement can take: executing one costs as much as storing a row.
         """
         update = self._update[keep_place]
-        parameters = list(map(self._parameters, rows))
+        parameters = self._parameters(rows)
         many = len(rows) - len(rows) % self._many
         if many:
             yield (
@@ -138,19 +140,13 @@ class Layout:
         """Whether a statement failed because the table was not there at that moment."""
         return str(error) == f"no such table: {self.name}"
 
-    def _parameters(self, row: Row) -> tuple[Any, ...]:
-        fields = row.fields
-        return (
-            *row.key,
-            *[fields.get(name) or None for name in self.fields],
-            row.value,
-            row.order,
-            row.seq,
-            row.updated,
-            row.touched,
-            row.version,
-            row.expires_at,
-        )
+    def _parameters(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        columns = [[row.fields.get(name) or None for row in rows] for name in self.fields]
+        fields = zip(*columns, strict=True) if columns else repeat(())
+        return [
+            (*row.key, *some, *kept)
+            for row, some, kept in zip(rows, fields, map(_kept, rows), strict=False)
+        ]
 
     def rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
         """Rows from what `select` found; `StorageError` for what was never put there by `puts`."""

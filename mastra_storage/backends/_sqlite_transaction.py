@@ -56,7 +56,10 @@ class Transaction:
     def apply(self, ops: Sequence[Op | Fit]) -> None:
         """Carry out one write, whose failure ends the transaction."""
         for op in ops:
-            self._execute(op)
+            if type(op) is Put and op.if_version is None:
+                self._put(op)
+            else:
+                self._execute(op)
 
     def apply_apart(self, ops: Sequence[Op | Fit]) -> ConflictError | NotFoundError | None:
         """Carry out one write of several; gives why nothing was done, if so."""
@@ -106,9 +109,6 @@ class Transaction:
         )
 
     def _execute(self, op: Op | Fit) -> None:
-        if isinstance(op, Put) and op.if_version is None:
-            self._put(op)
-            return
         table = op.row.table if isinstance(op, Put) else op.table
         if not isinstance(op, Touch) or (self._rows and self._rows[0].table.name == table.name):
             self.flush()

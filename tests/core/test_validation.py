@@ -27,6 +27,7 @@ from mastra_storage import (
     WorkflowRun,
 )
 from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.schema import TABLES
 
 SECRET = "my-private-text"
 
@@ -50,6 +51,16 @@ def nested(levels: int, wrap: Callable[[Any], Any] = lambda value: [value]) -> A
     return value
 
 
+GOOD = {
+    type(record): record
+    for record in (
+        message(),
+        Thread(resource_id="r"),
+        WorkflowRun(run_id="1", workflow_name="w"),
+        Trace(),
+        Eval(agent_name="a"),
+    )
+}
 REFUSED: list[tuple[Any, str]] = [
     (message(id=""), "id"),
     (message(id=5), "id"),
@@ -123,6 +134,24 @@ async def test_bad_records_are_refused_naming_the_field(record: Any, field: str)
         assert await storage.get_messages("t") == []
 
 
+@pytest.mark.parametrize(("record", "field"), REFUSED, ids=[field for _, field in REFUSED])
+def test_a_batch_refuses_what_is_refused_alone(record: Any, field: str) -> None:
+    table = next(table for table in TABLES.values() if table.record is type(record))
+    good = GOOD[type(record)]
+    with pytest.raises(InvalidRecordError) as alone:
+        table.row(table.check(record), seq=1, version="v")
+    with pytest.raises(InvalidRecordError) as caught:
+        table.rows(table.check_all([good, record, good]), [1, 2, 3], version="v")
+    assert (str(caught.value), caught.value.field) == (str(alone.value), alone.value.field)
+
+
+def test_what_holds_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop += [loop, loop, 1.5]
+    with pytest.raises(InvalidRecordError, match="nested deeper than 100 levels"):
+        MESSAGES.check_all([message(content=loop), message()])
+
+
 async def test_a_batch_says_which_record_it_was() -> None:
     async with Storage(MemoryBackend()) as storage:
         await storage.save_thread(Thread(id="t", resource_id="r"))
@@ -180,6 +209,12 @@ def test_any_json_becomes_a_row_and_comes_back(content: Any) -> None:
     row = MESSAGES.row(record, seq=1, version="v")
     assert MESSAGES.record_of(row) == record
     assert repr(MESSAGES.record_of(row).content) == repr(content)  # 1 is not 1.0, -0.0 not 0.0
+
+
+@given(st.lists(json_values, min_size=2))
+def test_a_batch_is_checked_as_its_records_are(contents: list[Any]) -> None:
+    records = [message(content=content) for content in contents]
+    assert MESSAGES.check_all(records) == [MESSAGES.check(record) for record in records]
 
 
 @given(st.from_type(type).flatmap(st.from_type) | st.binary() | st.sets(st.integers()))
