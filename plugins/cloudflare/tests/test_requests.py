@@ -14,6 +14,9 @@ from mastra_storage import Message, Storage, Thread, Trace
 GET, PUT, LIST, DELETE = "POST bulk/get", "PUT bulk", "GET keys", "POST bulk/delete"
 
 
+pytestmark = pytest.mark.once  # what is counted is the same on every Python
+
+
 def messages(thread_id: str, count: int, start: int = 0) -> list[Message]:
     return [
         Message(id=f"m{n}", thread_id=thread_id, role="user", content=f"Message {n}")

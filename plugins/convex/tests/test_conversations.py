@@ -74,6 +74,7 @@ async def test_message_by_message_they_come_out_as_they_went_in(convex: ConvexSe
                     assert same(await other.get_messages(thread.id), messages[:place])
 
 
+@pytest.mark.once  # a command, as those of the core
 class TestCommand:
     """`mastra-storage` on `convex+http://`, with the key in the environment."""
 

@@ -37,6 +37,8 @@ from mastra_storage import (
 )
 from mastra_storage.testing import StorageConformance, isolated
 
+pytestmark = pytest.mark.once  # the kit once more, on what the environment names
+
 MAY_DELETE = "CONVEX_TESTS_DELETE_EVERYTHING"
 
 

@@ -17,6 +17,8 @@ from convex_stores import convex_store
 
 from mastra_storage import Message, Thread
 
+pytestmark = pytest.mark.once  # the work is that of Convex's own command
+
 CONVEX = Path("node_modules", "convex", "bin", "main.js")
 
 # What `npx convex dev` writes beside functions; `deploy` checks types only where it is.

@@ -26,6 +26,8 @@ from mastra_storage import (
 Call = Callable[[Storage], Awaitable[Any]]
 
 SMALL, LARGE = 100, 5_000  # messages
+pytestmark = pytest.mark.once  # what is counted is the same on every Python
+
 MOST = 1_500  # rows of any other table
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 HALF = START + timedelta(seconds=SMALL // 2)

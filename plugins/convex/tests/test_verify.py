@@ -18,6 +18,8 @@ from mastra_storage_convex import ConvexStorage
 
 from mastra_storage import Thread
 
+pytestmark = pytest.mark.once  # one command; tests/cli of the core are of its kind
+
 SOURCES = Path(__file__).parents[1] / "mastra_storage_convex" / "functions"
 NAMES = ["server", "key", "functions", "modules", "tables", "live"]
 VARIABLES = (

@@ -15,6 +15,8 @@ from mastra_storage import Query, Row, Storage, Table, open_storage
 from mastra_storage.cli.transfer import copy_rows
 from mastra_storage.schema import TABLES
 
+pytestmark = pytest.mark.once  # a copy, whose parts have tests beside it
+
 START = datetime(2025, 6, 1, tzinfo=timezone.utc)
 TIMES = {"createdAt": "2025-06-01T12:00:00.000Z", "updatedAt": "2025-06-01T12:00:01.000Z"}
 MANY = 1_150
