@@ -9,7 +9,9 @@ import asyncio
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -79,6 +81,41 @@ async def written(sides: Sequence[Side], column: str, size: int, rounds: int) ->
     )
 
 
+async def held(sides: Sequence[Side], size: int) -> dict[str, Samples]:
+    """How long the event loop stands still while a message is written: its longest turn."""
+    progress("writing, the event loop watched")
+    found = {side.name: Samples() for side in sides}
+    for side in sides:
+        thread = "watched"
+        await side.start(thread)
+        async with turning() as turns:
+            for item in [side.prepared(message) for message in messages_of(thread, size)]:
+                turns.clear()
+                await side.add(thread, item)
+                await asyncio.sleep(0)
+                found[side.name].seconds.append(max(turns))
+    return found
+
+
+@asynccontextmanager
+async def turning() -> AsyncIterator[list[float]]:
+    """The seconds that each turn of the event loop takes."""
+    turns: list[float] = []
+
+    async def turn() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            turns.append(now - last)
+            last = now
+
+    task = asyncio.create_task(turn())
+    await asyncio.sleep(0)
+    yield turns
+    task.cancel()
+
+
 async def filled(side: Side, thread: str, size: int) -> None:
     """A thread to read from."""
     await side.start(thread)
@@ -125,7 +162,7 @@ async def grown(sides: Sequence[Side], sizes: Sequence[int], rounds: int) -> Res
     return found
 
 
-async def measured(quick: bool) -> tuple[Results, Results]:
+async def measured(quick: bool) -> tuple[Results, Results, dict[str, Samples]]:
     size, rounds = 1_000, 5 if quick else 15
     sizes = [1_000, 10_000] if quick else [1_000, 10_000, 100_000, 1_000_000]
     with tempfile.TemporaryDirectory() as directory:
@@ -133,13 +170,14 @@ async def measured(quick: bool) -> tuple[Results, Results]:
         for side in sides:
             await side.open(Path(directory))
         found = {column: await written(sides, column, size, rounds) for column in COLUMNS[:3]}
+        still = await held(sides, 50 if quick else 200)
         progress("reading")
         found |= await read(sides, size, rounds)
         progress("threads that grow")
         long = await grown([s for s in sides if type(s) in GROWING], sizes, 2 * rounds)
         for side in sides:
             await side.close()
-    return found, long
+    return found, long, still
 
 
 def growth_of(sizes: dict[str, Samples]) -> float:
@@ -165,7 +203,7 @@ def targets(found: Results, long: Results) -> list[list[str]]:
     return rows
 
 
-def report(found: Results, long: Results) -> str:
+def report(found: Results, long: Results, still: dict[str, Samples]) -> str:
     plain = {column: samples[Plain.name] for column, samples in found.items()}
     rows = [
         [name, *[found[column][name].ratio(plain[column]) for column in COLUMNS]]
@@ -180,6 +218,7 @@ def report(found: Results, long: Results) -> str:
         ]
         for name, sizes in long.items()
     ]
+    held_by = [[name, duration(samples.median)] for name, samples in still.items()]
     return f"""
 ## SQLite
 
@@ -197,6 +236,12 @@ batch is one blob. DiskStore has no order: it is asked for keys that are known.
 The last 20 messages of threads that grow:
 
 {table(["", *long[Plain.name], "longest to shortest"], growth)}
+
+How long the event loop stands still, and everybody waits, while one message is written (the longest
+turn, at the median). With a slower disk those who write on the loop's thread, as plain sqlite3 and
+DiskStore do, hold it longer; the others do not.
+
+{table(["", "held"], held_by)}
 
 What is promised, and the peers that come nearest:
 
@@ -221,8 +266,8 @@ def plot(found: Results) -> str:
 def main() -> int:
     chosen = options(__doc__)
     check_default()
-    found, long = asyncio.run(measured(chosen.quick))
-    text = report(found, long)
+    found, long, still = asyncio.run(measured(chosen.quick))
+    text = report(found, long, still)
     publish("sqlite", text, chosen, plots={PLOT: plot(found)})
     return 0
 
