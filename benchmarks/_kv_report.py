@@ -126,8 +126,7 @@ a second and not counted.
 The floor is the number of round trips that depend on each other. Over it: how many more it took.
 Bare: what the same requests take a bare aiohttp client at 0 ms, one wave after the other, with
 nothing done with the answers: the time of the server and of HTTP, on the cores that the store runs
-on too. Own: how far it is over the floor without that. (What a call deleted is gone when its
-requests are sent again, so that these take less.)
+on too. (What a call deleted is put back first.) Own: how far it is over the floor without that.
 
 The others say how many times as long they take at {slow} ms. TypeScript, no limit: its sequence of
 requests, replayed from Python over as many connections as it likes, without the API's limit.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kv_server import KVServer
 
 KEYS = 1_000
+# What the library says of a key, about.
+_METADATA = {"o": "1741597200000000", "s": "1791234567890123776", "w": "1791234567890123", "v": "0"}
 # A step of more operations than this is measured over so many, and the time scaled.
 _SERIAL, _PARALLEL = 15, 500
 
@@ -155,6 +157,16 @@ class Bare:
             waves.setdefault((entry["route"], entry["namespace"]), []).append(entry)
         for wave in waves.values():
             await asyncio.gather(*[self._send(entry) for entry in wave])
+
+    async def put_back(self, log: Sequence[dict[str, Any]]) -> None:
+        """Store keys once more that a call deleted, so that its requests find them."""
+        for entry in log:
+            if entry["route"] == "POST bulk/delete":
+                keys = msgspec.json.decode(entry["body"], type=list[str])
+                pairs = [{"key": key, "value": "1", "metadata": _METADATA} for key in keys]
+                body, target = msgspec.json.encode(pairs).decode(), entry["target"]
+                target = target.removesuffix("/delete")
+                await self._send({"route": "PUT bulk", "target": target, "body": body})
 
     async def _send(self, entry: dict[str, Any]) -> None:
         method, _, _ = entry["route"].partition(" ")

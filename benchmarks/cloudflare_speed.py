@@ -97,13 +97,15 @@ class Bench:
             await calls[0]()
 
         sides: dict[str, Call] = {OURS: ours}
+        before: dict[str, Call] = {OURS: prepare}
         if method.typescript:
             sides[TYPESCRIPT] = partial(self.typescript.run, method.typescript)
         if method.sdk:
             sides[SDK] = partial(self.sdk.run, method.sdk)
         if not delay:
             sides[BARE] = partial(self.bare.run, one.log)
-        found = await in_turns(sides, rounds=rounds, before={OURS: prepare}, budget=5.0)
+            before[BARE] = partial(self.bare.put_back, one.log)
+        found = await in_turns(sides, rounds=rounds, before=before, budget=5.0)
         for side in (OURS, BARE):
             if side in found and found[side].failure:
                 raise RuntimeError(f"{method.name}, {side}: {found[side].failure}")

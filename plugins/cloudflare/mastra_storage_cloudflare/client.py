@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -21,6 +22,8 @@ from mastra_storage import (
 )
 from mastra_storage_cloudflare._answers import decoded, failure_of
 from mastra_storage_cloudflare.budget import REQUESTS, RateBudget
+
+T = TypeVar("T")
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 
@@ -83,13 +86,6 @@ class Client:
     ) -> Any:
         """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`."""
         url = yarl.URL(self._root + path, encoded=True).with_query(query)
-        attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(self._may_retry),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=_wait,
-            before_sleep=_note,
-            reraise=True,
-        )
         until = asyncio.get_running_loop().time() + self._timeout
 
         failure: StorageError | None = None
@@ -105,13 +101,27 @@ class Client:
 
         try:
             async with asyncio.timeout_at(until):
-                return await attempts(attempt)
+                try:
+                    return await attempt()
+                except StorageError as exc:
+                    first = exc
+                return await self._attempts()(_after(first, attempt))
         except TimeoutError as exc:
             if failure is not None:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
                 f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
             ) from exc
+
+    def _attempts(self) -> tenacity.AsyncRetrying:
+        """The attempts of a call, which only one that has failed needs."""
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._may_retry),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=_wait,
+            before_sleep=_note,
+            reraise=True,
+        )
 
     def _may_retry(self, exc: BaseException) -> bool:
         if isinstance(exc, RateLimitedError) and (exc.retry_after or 0) >= self._timeout:
@@ -149,6 +159,20 @@ class Client:
                 self._budget.pause(failure.retry_after)
             raise failure
         raise UnavailableError(f"{problem}; check base_url and proxies")
+
+
+def _after(
+    failure: StorageError, attempt: Callable[[], Awaitable[T]]
+) -> Callable[[], Awaitable[T]]:
+    """`attempt`, the first call of which has been made and failed so."""
+    failures = [failure]
+
+    async def made() -> T:
+        if failures:
+            raise failures.pop()
+        return await attempt()
+
+    return made
 
 
 def _wait(state: RetryCallState) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 import msgspec
@@ -25,6 +26,8 @@ from mastra_storage import (
 from mastra_storage_convex._answers import DEPLOY, FUNCTION_FAILED, decoded, failure_of
 from mastra_storage_convex._connections import connection_failure
 from mastra_storage_convex.wire import PROTOCOL, Version
+
+T = TypeVar("T")
 
 _CONNECTIONS = 32
 # Seconds. A connection that the server has closed is noticed, or costs one more attempt.
@@ -119,13 +122,6 @@ class Client:
         kind: Any,
         stop: stop_base = _STOP,
     ) -> Any:
-        trying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(self._may_retry),
-            stop=stop,
-            wait=_wait,
-            before_sleep=_note,
-            reraise=True,
-        )
         url = yarl.URL(f"{self.settings.url}/api/{verb}")
         failure: StorageError | None = None
 
@@ -140,13 +136,27 @@ class Client:
 
         try:
             async with asyncio.timeout(self.settings.timeout):
-                return await trying(attempt)
+                try:
+                    return await attempt()
+                except StorageError as exc:
+                    first = exc
+                return await self._attempts(stop)(_after(first, attempt))
         except TimeoutError as exc:
             if failure is not None:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
                 f"Convex did not answer within {self.settings.timeout:g} seconds; try again later"
             ) from exc
+
+    def _attempts(self, stop: stop_base) -> tenacity.AsyncRetrying:
+        """The attempts of a call, which only one that has failed needs."""
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._may_retry),
+            stop=stop,
+            wait=_wait,
+            before_sleep=_note,
+            reraise=True,
+        )
 
     def _may_retry(self, exc: BaseException) -> bool:
         if isinstance(exc, RateLimitedError) and (exc.retry_after or 0) >= self.settings.timeout:
@@ -195,6 +205,20 @@ def encoded(arguments: Any) -> bytes:
         raise InvalidArgumentError(
             "a key or filter holds a lone surrogate, which is not valid Unicode text"
         ) from exc
+
+
+def _after(
+    failure: StorageError, attempt: Callable[[], Awaitable[T]]
+) -> Callable[[], Awaitable[T]]:
+    """`attempt`, the first call of which has been made and failed so."""
+    failures = [failure]
+
+    async def made() -> T:
+        if failures:
+            raise failures.pop()
+        return await attempt()
+
+    return made
 
 
 def _wait(state: RetryCallState) -> float:
