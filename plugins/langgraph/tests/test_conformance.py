@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 
 import pytest
-from backends import only_sqlite
+from backends import on_sqlite
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from mastra_storage_langgraph import MastraSaver
@@ -24,7 +24,7 @@ TESTS = {
 }
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_saver_that_remembers_nothing_passes_as_well(
     new_storage: Callable[[], Storage], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from backends import only_sqlite, without_kv
+from backends import on_sqlite, on_sqlite_and_convex
 from graphs import agent, booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -87,7 +87,7 @@ async def test_an_agent_with_tools_shows_its_calls(new_storage: NewStorage) -> N
     assert (result["toolName"], result["result"]) == ("book", "seat 12A to Oslo")
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_messages_are_added_changed_and_removed(new_storage: NewStorage) -> None:
     config = config_of("t")
     async with new_storage() as storage:
@@ -104,7 +104,7 @@ async def test_messages_are_added_changed_and_removed(new_storage: NewStorage) -
         assert await shown(storage, "t") == [expected[0], expected[2]]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_branch_shows_itself(new_storage: NewStorage) -> None:
     config = config_of("t")
     async with new_storage() as storage:
@@ -120,7 +120,7 @@ async def test_a_branch_shows_itself(new_storage: NewStorage) -> None:
         assert len(await shown(storage, "t")) == 6
 
 
-@only_sqlite
+@on_sqlite
 async def test_two_processes_in_turn_add_to_one_conversation(new_storage: NewStorage) -> None:
     config = config_of("t")
     async with new_storage() as one, new_storage() as two:
@@ -131,7 +131,7 @@ async def test_two_processes_in_turn_add_to_one_conversation(new_storage: NewSto
         assert contents == [message.content for message in result["messages"]]
 
 
-@only_sqlite
+@on_sqlite
 async def test_runs_at_once_are_put_right_by_the_next(new_storage: NewStorage) -> None:
     async with new_storage() as one, new_storage() as two:
         first, second = (Checkpoints(MastraSaver(storage), "t") for storage in (one, two))
@@ -148,7 +148,7 @@ async def test_runs_at_once_are_put_right_by_the_next(new_storage: NewStorage) -
         assert [content for _, content in await shown(one, "t")] == ["a", "c", "d"]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_thread_of_ones_own_keeps_its_title_and_messages(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         await storage.save_thread(Thread(id="t", resource_id="ada", title="Trip"))
@@ -165,7 +165,7 @@ async def test_a_thread_of_ones_own_keeps_its_title_and_messages(new_storage: Ne
         assert ("user", "mine") in await shown(storage, "t")
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_conversation_that_was_deleted_comes_back_whole(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         graph = chat(10).compile(checkpointer=MastraSaver(storage))
@@ -175,7 +175,7 @@ async def test_a_conversation_that_was_deleted_comes_back_whole(new_storage: New
         assert len(await shown(storage, "t")) == 4
 
 
-@only_sqlite
+@on_sqlite
 async def test_without_conversations_there_are_no_threads(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         graph = chat(10).compile(checkpointer=MastraSaver(storage, conversations=False))
@@ -186,7 +186,7 @@ async def test_without_conversations_there_are_no_threads(new_storage: NewStorag
         assert len(await shown(storage, "t")) == 4
 
 
-@only_sqlite
+@on_sqlite
 async def test_channels_of_other_things_are_no_conversation(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -198,7 +198,7 @@ async def test_channels_of_other_things_are_no_conversation(new_storage: NewStor
         assert (await storage.list_threads()).items == []
 
 
-@only_sqlite
+@on_sqlite
 async def test_what_no_message_can_hold_does_not_fail_the_checkpoint(
     new_storage: NewStorage,
 ) -> None:
@@ -225,7 +225,7 @@ async def test_what_no_message_can_hold_does_not_fail_the_checkpoint(
         assert ids == [message.id for message in messages]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_message_larger_than_the_store_holds(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         large = HumanMessage("x" * 1_200_000, id="large")
@@ -241,7 +241,7 @@ async def test_a_message_larger_than_the_store_holds(new_storage: NewStorage) ->
             assert first == large.content
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_write_whose_answer_is_lost_leaves_no_message_to_a_branch(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from backends import without_kv
+from backends import on_sqlite_and_convex
 from graphs import booking, chat, config_of, logging, question, squares
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
@@ -38,7 +38,7 @@ async def test_a_graph_goes_on_where_it_was_interrupted(new_storage: NewStorage)
         assert (await graph.aget_state(config)).next == ()
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_conversation_goes_on_in_another_store(new_storage: NewStorage) -> None:
     config = config_of("talk")
     seen: list[Any] = []
@@ -51,7 +51,7 @@ async def test_a_conversation_goes_on_in_another_store(new_storage: NewStorage) 
     assert [message.content.strip(".") for message in seen[1::2]] == ["1", "3", "5"]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_branches_share_what_is_before_them(new_storage: NewStorage) -> None:
     config = config_of("fork")
     async with new_storage() as storage:
@@ -71,7 +71,7 @@ async def test_branches_share_what_is_before_them(new_storage: NewStorage) -> No
         assert len(again.values["messages"]) == 6
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_state_is_changed_from_outside(new_storage: NewStorage) -> None:
     config = config_of("changed")
     async with new_storage() as storage:
@@ -83,7 +83,7 @@ async def test_state_is_changed_from_outside(new_storage: NewStorage) -> None:
         assert state.next == ("pay",)
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_what_parallel_tasks_wrote_comes_in_their_order(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -95,7 +95,7 @@ async def test_what_parallel_tasks_wrote_comes_in_their_order(new_storage: NewSt
         assert [value for _, channel, value in writes if channel == "squares"] == [[9], [1], [4]]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_sub_graph_has_a_namespace_of_its_own(new_storage: NewStorage) -> None:
     outer = StateGraph(booking().state_schema)
     outer.add_node("booking", booking().compile(checkpointer=True))
@@ -118,7 +118,7 @@ async def test_a_sub_graph_has_a_namespace_of_its_own(new_storage: NewStorage) -
         assert places == {"", "booking"}
 
 
-@without_kv
+@on_sqlite_and_convex
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 async def test_a_delta_channel_is_rebuilt(new_storage: NewStorage, durability: Any) -> None:
     config = config_of("log")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from backends import only_sqlite
+from backends import on_sqlite
 from graphs import chat, config_of, logging, question
 from mastra_storage_langgraph import MastraSaver
 
@@ -52,7 +52,7 @@ async def counting(
         yield storage, Counts(storage, monkeypatch)
 
 
-@only_sqlite
+@on_sqlite
 @pytest.mark.parametrize("conversations", [True, False])
 async def test_step_200_writes_no_more_than_step_2(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch, conversations: bool
@@ -70,7 +70,7 @@ async def test_step_200_writes_no_more_than_step_2(
         assert len(state.values["messages"]) == 200
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_turn_is_a_write_a_call_and_few_reads(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +87,7 @@ async def test_a_turn_is_a_write_a_call_and_few_reads(
         assert counts.reads == 3  # and its values, together with the writes
 
 
-@only_sqlite
+@on_sqlite
 async def test_the_snapshots_of_a_delta_channel_write_what_is_new(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ async def test_the_snapshots_of_a_delta_channel_write_what_is_new(
         assert after["log"][:-2] == result["log"]
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_process_that_knows_nothing_writes_no_more(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +128,7 @@ async def test_a_process_that_knows_nothing_writes_no_more(
         assert first < 1.1 * counts.bytes
 
 
-@only_sqlite
+@on_sqlite
 async def test_one_changed_member_of_a_large_dict_is_written_alone(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +145,7 @@ async def test_one_changed_member_of_a_large_dict_is_written_alone(
         assert list((await thread.values())["book"])[50] == "page 50"
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_list_that_forgets_its_beginning_stays_cheap_to_read(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from backends import only_sqlite
+from backends import on_sqlite
 from graphs import chat, config_of, question
 from mastra_storage_langgraph import MastraSaver
 
@@ -43,7 +43,7 @@ async def test_the_example_goes_on_in_a_new_process(
     ]
 
 
-@only_sqlite
+@on_sqlite
 async def test_copy_and_export_know_the_tables_in_a_new_process(
     storage_url: str, new_storage: Callable[[], Storage], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from backends import only_sqlite, without_kv
+from backends import on_sqlite, on_sqlite_and_convex
 from graphs import chat, config_of, logging, question
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
@@ -111,7 +111,7 @@ async def test_values_come_back_as_they_were(new_storage: NewStorage) -> None:
         assert await thread.values() == expected
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_lists_that_change_in_any_way(new_storage: NewStorage) -> None:
     a, b, c, d, e = (f"{letter}" * 200 for letter in "abcde")
     steps: list[list[str]] = [
@@ -137,7 +137,7 @@ async def test_lists_that_change_in_any_way(new_storage: NewStorage) -> None:
         assert values == steps
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_ids_of_any_kind_and_length(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -157,7 +157,7 @@ async def test_ids_of_any_kind_and_length(new_storage: NewStorage) -> None:
         assert len([one async for one in saver.alist(None)]) == 4 * 3
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_thread_id_that_is_a_number(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         graph = chat(10).compile(checkpointer=MastraSaver(storage))
@@ -166,7 +166,7 @@ async def test_a_thread_id_that_is_a_number(new_storage: NewStorage) -> None:
         assert len((await graph.ainvoke(question(2, 10), config))["messages"]) == 4
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_config_without_a_thread_is_refused(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         with pytest.raises(InvalidArgumentError, match="thread_id"):
@@ -200,7 +200,7 @@ async def test_writes_of_one_index_count_once_and_special_ones_are_replaced(
         ]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_writes_may_come_before_their_checkpoint(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -214,7 +214,7 @@ async def test_writes_may_come_before_their_checkpoint(new_storage: NewStorage) 
         assert found.pending_writes == [("task", "a", 1)]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_what_is_put_at_once_is_all_there(new_storage: NewStorage) -> None:
     async with new_storage() as storage, new_storage() as other:
         savers = [MastraSaver(storage), MastraSaver(other)]
@@ -240,7 +240,7 @@ async def test_what_is_put_at_once_is_all_there(new_storage: NewStorage) -> None
 # -- threads that are deleted, copied, pruned ------------------------------------------------
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_thread_deleted_elsewhere_is_written_anew(new_storage: NewStorage) -> None:
     async with new_storage() as storage, new_storage() as other:
         thread = Thread(MastraSaver(storage), "t")
@@ -252,7 +252,7 @@ async def test_a_thread_deleted_elsewhere_is_written_anew(new_storage: NewStorag
         assert len([one async for one in thread.saver.alist(config_of("t"))]) == 1
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_deleting_a_thread_leaves_no_row(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -265,7 +265,7 @@ async def test_deleting_a_thread_leaves_no_row(new_storage: NewStorage) -> None:
         assert len((await graph.ainvoke(question(2), config_of("b")))["messages"]) == 4
 
 
-@only_sqlite
+@on_sqlite
 async def test_pruning_keeps_what_the_newest_needs_and_frees_the_rest(
     new_storage: NewStorage,
 ) -> None:
@@ -284,7 +284,7 @@ async def test_pruning_keeps_what_the_newest_needs_and_frees_the_rest(
         assert after["messages"][:8] == before["messages"]
 
 
-@only_sqlite
+@on_sqlite
 async def test_pruning_keeps_delta_channels_whole(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -297,14 +297,14 @@ async def test_pruning_keeps_delta_channels_whole(new_storage: NewStorage) -> No
             assert (await graph.aget_state(config_of("t"))).values == before
 
 
-@only_sqlite
+@on_sqlite
 async def test_pruning_by_an_unknown_strategy_is_refused(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         with pytest.raises(InvalidArgumentError, match="keep_latest"):
             await MastraSaver(storage).aprune(["t"], strategy="keep_some")
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_deleting_a_run_keeps_what_other_runs_refer_to(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         thread = Thread(MastraSaver(storage), "t")
@@ -336,7 +336,7 @@ async def test_a_copy_is_independent(new_storage: NewStorage) -> None:
             await saver.acopy_thread("b", "b")
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_thread_goes_on_while_it_is_pruned_and_read(new_storage: NewStorage) -> None:
     async with new_storage() as storage, new_storage() as other, new_storage() as third:
         graph = chat(100).compile(checkpointer=MastraSaver(storage))
@@ -367,7 +367,7 @@ async def test_a_thread_goes_on_while_it_is_pruned_and_read(new_storage: NewStor
         assert len(newest.checkpoint["channel_values"]["messages"]) == 30
 
 
-@only_sqlite
+@on_sqlite
 async def test_what_is_deleted_while_it_is_read_is_read_anew(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,7 +395,7 @@ async def test_what_is_deleted_while_it_is_read_is_read_anew(
         assert await MastraSaver(storage).aget_tuple(first) is None
 
 
-@only_sqlite
+@on_sqlite
 async def test_values_that_are_gone_are_an_error_not_an_empty_state(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +411,7 @@ async def test_values_that_are_gone_are_an_error_not_an_empty_state(
 # -- listing ---------------------------------------------------------------------------------
 
 
-@only_sqlite
+@on_sqlite
 async def test_listing_pages_through_any_number(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         thread = Thread(MastraSaver(storage), "t")
@@ -455,7 +455,7 @@ class Mask:
         return bytes(byte ^ ciphertext[0] ^ 0xA5 for byte in ciphertext[1:])
 
 
-@only_sqlite
+@on_sqlite
 async def test_an_encrypting_serialiser_hides_all_and_still_writes_what_is_new_alone(
     new_storage: NewStorage,
 ) -> None:
@@ -479,7 +479,7 @@ async def test_an_encrypting_serialiser_hides_all_and_still_writes_what_is_new_a
 # -- other threads of the process ------------------------------------------------------------
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -499,7 +499,7 @@ async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None
         assert await asyncio.to_thread(work) == 1
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_sync_call_in_the_loop_is_an_error_not_a_deadlock(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)
@@ -524,7 +524,7 @@ def test_no_loop_that_has_ended_is_waited_for() -> None:
         saver.get_tuple(config_of("t"))
 
 
-@only_sqlite
+@on_sqlite
 async def test_what_a_graph_changes_meanwhile_is_not_written(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         thread = Thread(MastraSaver(storage), "t")
@@ -542,7 +542,7 @@ async def test_what_a_graph_changes_meanwhile_is_not_written(new_storage: NewSto
         assert len(await storage.get_messages("t")) == 600
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_copy_of_a_thread_that_goes_on_can_be_read(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,7 +566,7 @@ async def test_a_copy_of_a_thread_that_goes_on_can_be_read(
         assert len(copied) == 3
 
 
-@only_sqlite
+@on_sqlite
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_what_is_remembered_is_counted(new_storage: NewStorage, encrypted: bool) -> None:
     serde = EncryptedSerializer(Mask()) if encrypted else None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from backends import only_sqlite, without_kv
+from backends import on_sqlite, on_sqlite_and_convex
 from langgraph.store.base import (
     GetOp,
     InvalidNamespaceError,
@@ -46,7 +46,7 @@ async def test_an_item_comes_back_as_it_was_put(new_storage: NewStorage) -> None
         assert await store.aget(("memories", "ada"), "coffee:1") is None
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_put_replaces_the_value_and_keeps_when_it_was_created(
     new_storage: NewStorage,
 ) -> None:
@@ -82,7 +82,7 @@ async def test_search_within_a_namespace(new_storage: NewStorage) -> None:
         assert await found("A") == set()
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_search_gives_what_changed_last_first_and_pages(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -96,7 +96,7 @@ async def test_search_gives_what_changed_last_first_and_pages(new_storage: NewSt
         assert [item.key for item in odd] == ["10", "9"]
 
 
-@only_sqlite
+@on_sqlite
 async def test_a_filter_looks_beyond_the_first_page(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +171,7 @@ async def test_namespaces(new_storage: NewStorage) -> None:
         assert await store.alist_namespaces(max_depth=2, limit=1, offset=1) == cut[1:2]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_a_batch_reads_what_was_there_before_it(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -197,7 +197,7 @@ async def test_a_batch_reads_what_was_there_before_it(new_storage: NewStorage) -
         assert await store.abatch([]) == []
 
 
-@only_sqlite
+@on_sqlite
 async def test_what_is_not_valid_is_refused_and_nothing_written(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -237,7 +237,7 @@ def half_an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mastra_storage_langgraph.store._expiry", expiry_of)
 
 
-@only_sqlite
+@on_sqlite
 async def test_an_item_is_gone_when_it_has_expired(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -249,7 +249,7 @@ async def test_an_item_is_gone_when_it_has_expired(new_storage: NewStorage) -> N
         assert await store.aget(("n",), "short") is None
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_reading_an_item_lets_it_live_on(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +272,7 @@ async def test_reading_an_item_lets_it_live_on(
         assert (await store.asearch(("n",)))[-1].updated_at == put.updated_at  # type: ignore[union-attr]
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_searching_lets_items_live_on_where_the_settings_say_so(
     new_storage: NewStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +287,7 @@ async def test_searching_lets_items_live_on_where_the_settings_say_so(
         assert await expiry(storage, "k") != before
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         store = MastraStore(storage)
@@ -303,7 +303,7 @@ async def test_sync_calls_work_in_other_threads(new_storage: NewStorage) -> None
             store.get(("n",), "k")
 
 
-@without_kv
+@on_sqlite_and_convex
 async def test_two_stores_at_once_lose_nothing(new_storage: NewStorage) -> None:
     async with new_storage() as one, new_storage() as two:
         stores = [MastraStore(one), MastraStore(two)]

@@ -1,4 +1,8 @@
-"""On which backends a test runs, where not on all; what needs a server runs on one Python."""
+"""On which backends a test of an adapter runs, where not on all; servers are for one Python.
+
+Workers KV takes a second between two writes of one key, and so between a write and the end of a
+store: what another test shows there already is left out.
+"""
 
 from __future__ import annotations
 
