@@ -126,8 +126,8 @@ class Query(Struct, frozen=True, kw_only=True):
     - `after`: only rows behind this position, in the direction of the query.
     - `offset`, `limit`: skip so many, give at most so many (`None`: all).
     - `count`: also say how many rows match, whatever `after`, `offset` and `limit` are.
-    - `bare`: only `key` and `value` of the rows are wanted, and no cursor behind `limit` rows. A
-      backend may give anything for the rest, when that costs it less.
+    - `bare`: only the values of the rows are wanted, in their order, and no cursor behind `limit`
+      rows. A backend may give anything for the rest, when that costs it less.
     """
 
     table: Table

@@ -81,8 +81,7 @@ class Layout:
         # Read as bytes: what is decoded from JSON need not become text first.
         read = columns.replace(" _value,", " CAST(_value AS BLOB),", 1)
         self.select = f"SELECT {read} FROM {self.name}"
-        bare = ", ".join([*self.key, "CAST(_value AS BLOB)"])
-        self._select_bare = f"SELECT {bare} FROM {self.name}"
+        self._select_bare = f"SELECT CAST(_value AS BLOB) FROM {self.name}"
         self.get = f"{self.select} WHERE {this} AND {_ALIVE}"
 
     def puts(
@@ -176,10 +175,10 @@ class Layout:
             for row in found
         ]
 
-    def bare_rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
+    def bare_rows(self, found: Sequence[tuple[bytes]]) -> list[Row]:
         """Rows from what `page` finds for a bare query."""
         table = self.table
-        return [Row(table, row[:-1], row[-1], 0, 0, _NO_FIELDS, 0) for row in found]
+        return [Row(table, (), value, 0, 0, _NO_FIELDS, 0) for (value,) in found]
 
     def page(self, query: Query, now: int) -> tuple[str, list[Any]]:
         """The rows of a query, and unless it is bare one more to tell whether there is more."""

@@ -16,7 +16,12 @@ from mastra_storage.arguments import (
     list_argument,
 )
 from mastra_storage.backend import Delete, Op, Put, Query, Touch
-from mastra_storage.errors import ConflictError, InvalidArgumentError, NotFoundError
+from mastra_storage.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    StorageError,
+)
 from mastra_storage.records import Include, Message, MessageUpdate, Page
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row
 from mastra_storage.storage._engine import (
@@ -88,10 +93,7 @@ class Messages(Engine):
             query = structs.replace(query, limit=count_argument(last, "last"), descending=True)
         windows = [_checked_include(item, thread_id) for item in list_argument(include, "include")]
         if resource_id is None and not windows:
-            rows = await self._all(structs.replace(query, bare=True))
-            if query.descending:
-                rows.reverse()
-            return MESSAGES.records_of(rows)
+            return await self._plainly(query)
         rows, found, allowed = await together(
             self._all(query),
             self._windows(windows, query),
@@ -100,6 +102,16 @@ class Messages(Engine):
         kept = {row.key: row for row in [*rows, *found] if row.key[0] in allowed}
         ordered = sorted(kept.values(), key=lambda row: (row.order, row.seq, row.key))
         return [MESSAGES.record_of(row) for row in ordered]
+
+    async def _plainly(self, query: Query) -> list[Message]:
+        """The messages of a query, oldest first, by their values alone."""
+        rows = await self._all(structs.replace(query, bare=True))
+        if query.descending:
+            rows.reverse()
+        try:
+            return MESSAGES.records_of(rows)
+        except StorageError:  # which row it is, their keys say
+            return MESSAGES.records_of(await self._all(query))
 
     @operation
     async def get_messages_paginated(

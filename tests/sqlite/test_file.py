@@ -188,6 +188,17 @@ async def test_a_damaged_file_is_an_error_not_an_empty_store(
     assert path.read_bytes() == content  # nothing was made worse
 
 
+async def test_a_damaged_message_is_named_however_it_is_read(path: Path) -> None:
+    await fill(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE mastra_messages SET _value = '{\"id\"' WHERE id = 'm1'")
+    async with Storage(SqliteBackend(path)) as storage:
+        for last in (None, 2):
+            with pytest.raises(StorageError, match=r"row \('t', 'm1'\) of table 'messages'"):
+                await storage.get_messages("t", last=last)
+        assert len(await storage.get_messages("t", last=1)) == 1
+
+
 async def test_a_missing_directory_is_named_as_the_cause(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="directory"):
         await Storage(SqliteBackend(tmp_path / "missing" / "agent.db")).open()

@@ -96,7 +96,7 @@ class QueryTests(Base):
                     await self.matches(backend, rows, structs.replace(query, limit=2))
                     await self.matches(backend, rows, structs.replace(query, offset=1, limit=2))
 
-    async def test_a_bare_query_gives_the_same_keys_and_values(self, backend: Backend) -> None:
+    async def test_a_bare_query_gives_the_same_values(self, backend: Backend) -> None:
         rows = sample()
         await put(backend, *rows)
         for descending in (False, True):
@@ -104,9 +104,7 @@ class QueryTests(Base):
                 query = Query(table=ROWS, prefix=("x",), descending=descending, limit=limit)
                 found = await _up_to_limit(backend, structs.replace(query, bare=True))
                 expected = select(rows, query).rows
-                assert [(r.key, r.value) for r in found.rows] == [
-                    (r.key, r.value) for r in expected
-                ]
+                assert [row.value for row in found.rows] == [row.value for row in expected]
 
     @full
     async def test_offsets_and_limits_at_the_edges(self, backend: Backend) -> None:
