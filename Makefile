@@ -17,6 +17,7 @@ ARGS ?=
 DEMOS := sqlite cloudflare convex
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+MEASURED := $(addprefix plugins/,cloudflare convex langgraph)
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 PYTEST = $(abspath $(BIN))/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
   $(if $(ONLY),-m '$(ONLY)')
@@ -114,11 +115,11 @@ $(VENV)/test.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)/pyven
 	@touch $@ $(VENV)/demo.stamp
 
 # Apart from the tests: what is compared brings along a hundred packages.
-$(VENV)-bench/bench.stamp: pyproject.toml $(PLUGINS:%=%/pyproject.toml) | $(VENV)-bench/pyvenv.cfg
+$(VENV)-bench/bench.stamp: pyproject.toml $(MEASURED:%=%/pyproject.toml) | $(VENV)-bench/pyvenv.cfg
 	@echo "Installing what the benchmarks compare into $(@D)"
 	@$(@D)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
 	@$(@D)/bin/python -m pip install -qq --editable . --group bench \
-	  $(foreach plugin,$(PLUGINS),--editable ./$(plugin))
+	  $(foreach plugin,$(MEASURED),--editable ./$(plugin))
 	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp
