@@ -112,8 +112,10 @@ async def turning() -> AsyncIterator[list[float]]:
 
     task = asyncio.create_task(turn())
     await asyncio.sleep(0)
-    yield turns
-    task.cancel()
+    try:
+        yield turns
+    finally:
+        task.cancel()
 
 
 async def filled(side: Side, thread: str, size: int) -> None:

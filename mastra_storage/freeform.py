@@ -65,17 +65,20 @@ def surely_json(values: Iterable[Any]) -> bool:
 
     It goes level by level through all of them, in a few long loops instead of many short ones.
     """
-    level, seen = [*values], 0
+    level = [*values]
+    seen = len(level)
     for _ in range(MAX_DEPTH + 1):
         kinds = {*map(type, level)}
         if kinds <= PLAIN:
             return True
-        seen += len(level)
-        if not kinds <= _KINDS or seen > _MOST_AT_A_GLANCE or not _have_plain_numbers(level, kinds):
+        if not kinds <= _KINDS or not _have_plain_numbers(level, kinds):
             return False
         dicts = [item for item in level if type(item) is dict] if dict in kinds else []
         lists = [item for item in level if type(item) is list] if list in kinds else []
         if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        seen += sum(map(len, dicts)) + sum(map(len, lists))
+        if seen > _MOST_AT_A_GLANCE:
             return False
         level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
     return False

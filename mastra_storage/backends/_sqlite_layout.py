@@ -141,10 +141,10 @@ class Layout:
 
     def _parameters(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         columns = [[row.fields.get(name) or None for row in rows] for name in self.fields]
-        fields = zip(*columns, strict=True) if columns else repeat(())
+        fields = zip(*columns, strict=True) if columns else repeat((), len(rows))
         return [
             (*row.key, *some, *kept)
-            for row, some, kept in zip(rows, fields, map(_kept, rows), strict=False)
+            for row, some, kept in zip(rows, fields, map(_kept, rows), strict=True)
         ]
 
     def rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:

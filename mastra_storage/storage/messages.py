@@ -91,12 +91,10 @@ class Messages(MessageUpdates):
     async def _plainly(self, query: Query) -> list[Message]:
         """The messages of a query, oldest first, by their values alone."""
         rows = await self._all(structs.replace(query, bare=True))
-        if query.descending:
-            rows.reverse()
         try:
-            return MESSAGES.records_of(rows)
+            return _oldest_first(rows, query)
         except StorageError:  # which row it is, their keys say
-            return MESSAGES.records_of(await self._all(query))
+            return _oldest_first(await self._all(query), query)
 
     @operation
     async def get_messages_paginated(
@@ -239,6 +237,10 @@ class Messages(MessageUpdates):
         """Write, and move `updated_at` of the threads forward; `NotFoundError` without a thread."""
         at = self._now()
         await self._write(*ops, *[Touch(THREADS, (thread,), at) for thread in threads])
+
+
+def _oldest_first(rows: Sequence[Row], query: Query) -> list[Message]:
+    return MESSAGES.records_of(rows[::-1] if query.descending else rows)
 
 
 def _checked_include(item: Include, thread_id: str) -> Include:

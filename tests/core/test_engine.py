@@ -62,6 +62,22 @@ async def fill(storage: Storage, messages: int) -> None:
     )
 
 
+class SpoilsBare(MemoryBackend):
+    """Damages the values of bare queries alone, as somebody does who repairs them meanwhile."""
+
+    async def query(self, query: Query) -> Result:
+        found = await super().query(query)
+        rows = [structs.replace(row, value=row.value[:-1]) for row in found.rows]
+        return structs.replace(found, rows=rows) if query.bare else found
+
+
+async def test_messages_that_are_read_once_more_are_in_order_too() -> None:
+    async with Storage(SpoilsBare()) as storage:
+        await fill(storage, 5)
+        assert [m.content for m in await storage.get_messages("t")] == [0, 1, 2, 3, 4]
+        assert [m.content for m in await storage.get_messages("t", last=3)] == [2, 3, 4]
+
+
 async def test_a_storage_is_opened_once_and_closed_twice() -> None:
     storage = open_storage("memory://")
     assert repr(storage) == "<Storage on memory, not open>"

@@ -145,11 +145,15 @@ def test_a_batch_refuses_what_is_refused_alone(record: Any, field: str) -> None:
     assert (str(caught.value), caught.value.field) == (str(alone.value), alone.value.field)
 
 
-def test_what_holds_itself_is_refused() -> None:
-    loop: list[Any] = []
-    loop += [loop, loop, 1.5]
-    with pytest.raises(InvalidRecordError, match="nested deeper than 100 levels"):
-        MESSAGES.check_all([message(content=loop), message()])
+@pytest.mark.parametrize("width", [1, 3, 20_000])
+def test_what_holds_itself_is_refused(width: int) -> None:
+    many: list[Any] = []
+    many += [many] * width
+    named: dict[str, Any] = {}
+    named |= {str(number): named for number in range(width)}
+    for loop in (many, named):
+        with pytest.raises(InvalidRecordError, match="nested deeper than 100 levels"):
+            MESSAGES.check_all([message(content=loop), message()])
 
 
 async def test_a_batch_says_which_record_it_was() -> None:

@@ -143,7 +143,7 @@ class Layout:
         """Whether a row found by an index key that begins with `start` has that key still."""
         if not index_key.startswith(newest_first(row.order, row.seq), len(start)):
             return False
-        # The parts of its key never change, fields do.
+        # Under a prefix the row was looked up by that prefix; its fields may have changed.
         return start.startswith(f"{self._base}.newest") or any(
             own == start for own, _ in self._listings_of(row)
         )

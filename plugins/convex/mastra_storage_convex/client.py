@@ -81,7 +81,8 @@ class Client:
             headers={"Authorization": f"Convex {self.settings.key}"},
             timeout=aiohttp.ClientTimeout(total=None),  # calls have their own
         )
-        await self._check(tenacity.stop_before_delay(min(self.settings.timeout, _OPENING_SECONDS)))
+        seconds = min(self.settings.timeout, _OPENING_SECONDS)
+        await self._check(_Before(asyncio.get_running_loop().time() + seconds))
 
     async def check(self) -> None:
         """See whether key and functions are what they must be; raises as `open` does."""
@@ -205,6 +206,16 @@ def encoded(arguments: Any) -> bytes:
         raise InvalidArgumentError(
             "a key or filter holds a lone surrogate, which is not valid Unicode text"
         ) from exc
+
+
+class _Before(stop_base):
+    """Lets no attempt begin after a time of the event loop."""
+
+    def __init__(self, moment: float) -> None:
+        self._moment = moment
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._moment
 
 
 def _after(

@@ -200,6 +200,22 @@ class TestOpening:
         await client.close()
         assert least < asyncio.get_running_loop().time() - started < most
 
+    async def test_counts_the_first_attempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sent: list[object] = []
+
+        async def send(self: Client, *request: object) -> bytes:
+            sent.append(request)
+            await asyncio.sleep(0.2)
+            raise UnavailableError("away")
+
+        monkeypatch.setattr(Client, "_send", send)
+        monkeypatch.setattr("mastra_storage_convex.client._OPENING_SECONDS", 0.1)
+        client = Client(Settings(url="http://127.0.0.1:9", key=KEY))
+        with pytest.raises(UnavailableError, match="away"):
+            await client.open()
+        await client.close()
+        assert len(sent) == 1
+
     async def test_waits_for_a_deployment_that_is_about_to_start(self) -> None:
         answers = Answers()
         answers(refusal(503, "WorkerOverloaded"), {"payload": VERSION})

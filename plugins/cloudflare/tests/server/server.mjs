@@ -88,8 +88,8 @@ function sent(method, headers, body) {
   return new Promise((resolve, reject) => {
     const request = http.request(origin, { method, agent, headers }, resolve);
     request.on("error", (error) => {
-      // When workerd has just closed the connection, it has seen nothing of the request.
-      const again = request.reusedSocket && error.code === "ECONNRESET";
+      // workerd has just closed the idle connection. What it is asked may be asked twice.
+      const again = request.reusedSocket && ["ECONNRESET", "EPIPE"].includes(error.code);
       if (again) resolve(sent(method, headers, body));
       else reject(error);
     });
