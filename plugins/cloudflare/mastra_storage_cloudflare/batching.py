@@ -1,5 +1,8 @@
 """Gets of one moment become bulk gets; writes that wait become bulk writes.
 
+While bulk gets are under way, a moment is two milliseconds: where many callers each go on from an
+answer of their own, those answers come one by one.
+
 While a bulk write of a namespace is under way, those that come in wait and go out together in
 the next. So load makes batches larger, and an idle store pays one request. The later write of
 one key wins and is sent once. A key is written at most once a second, as KV asks. What a write
@@ -28,6 +31,9 @@ from mastra_storage_cloudflare.kv import (
 # What a pair costs in a bulk request beside its key, value and metadata.
 _PAIR_OVERHEAD = 100
 
+# Seconds from one bulk get to the next.
+_GATHERING = 0.002
+
 
 class BatchingKV(KV):
     """Merges concurrent calls on another `KV` into fewer, larger ones."""
@@ -37,6 +43,8 @@ class BatchingKV(KV):
         self._kv = kv
         self._key_interval = key_interval
         self._gets: dict[str, _Gets] = {}
+        self._gets_sent = 0.0
+        self._gets_under_way = 0
         self._writers: dict[str, _Writer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -54,11 +62,9 @@ class BatchingKV(KV):
         gets = self._gets.get(namespace)
         if gets is None:
             gets = self._gets[namespace] = _Gets()
-            asyncio.get_running_loop().call_soon(self._send_gets, namespace)
-        gets.keys.update(dict.fromkeys(keys))
+            self._call_send_gets(namespace)
         try:
-            # Shielded: a caller that is cancelled leaves the others their answer.
-            found = await asyncio.shield(gets.done)
+            found = await gets.wait(keys)
         except StorageError as exc:
             raise copy(exc) from exc  # one of its own for each caller
         return {key: found[key] for key in keys if key in found}
@@ -80,10 +86,26 @@ class BatchingKV(KV):
         if not writer.running:
             writer.running = True
             self._start(writer.run())
-        await asyncio.shield(waiter.done)
+        await waiter.done
+
+    def _call_send_gets(self, namespace: str) -> None:
+        loop = asyncio.get_running_loop()
+        wait = self._gets_sent + _GATHERING - loop.time() if self._gets_under_way else 0.0
+        if wait > 0:
+            loop.call_later(wait, self._send_gets, namespace)
+        else:
+            loop.call_soon(self._send_gets, namespace)
 
     def _send_gets(self, namespace: str) -> None:
-        self._start(self._gets.pop(namespace).run(self._kv, namespace))
+        self._gets_sent = asyncio.get_running_loop().time()
+        self._start(self._run_gets(self._gets.pop(namespace), namespace))
+
+    async def _run_gets(self, gets: _Gets, namespace: str) -> None:
+        self._gets_under_way += 1
+        try:
+            await gets.run(self._kv, namespace)
+        finally:
+            self._gets_under_way -= 1
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -95,11 +117,19 @@ class _Gets:
     """Keys of a namespace that are wanted at one moment."""
 
     def __init__(self) -> None:
-        self.keys: dict[str, None] = {}
-        self.done: asyncio.Future[dict[str, Found]] = asyncio.get_running_loop().create_future()
+        self._keys: dict[str, None] = {}
+        # Each caller has a future of its own: one that is cancelled leaves the others theirs.
+        self._waiting: list[asyncio.Future[dict[str, Found]]] = []
+
+    def wait(self, keys: Sequence[str]) -> asyncio.Future[dict[str, Found]]:
+        """What is found under these keys, and under others that are wanted too."""
+        self._keys.update(dict.fromkeys(keys))
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        return done
 
     async def run(self, kv: KV, namespace: str) -> None:
-        keys = list(self.keys)
+        keys = list(self._keys)
         chunks = [keys[i : i + MAX_KEYS_OF_GET] for i in range(0, len(keys), MAX_KEYS_OF_GET)]
         answers = await asyncio.gather(
             *[kv.get(namespace, chunk) for chunk in chunks], return_exceptions=True
@@ -107,10 +137,13 @@ class _Gets:
         found: dict[str, Found] = {}
         for answer in answers:
             if isinstance(answer, BaseException):
-                _fail(self.done, answer)
+                for done in self._waiting:
+                    _fail(done, answer)
                 return
             found |= answer
-        self.done.set_result(found)
+        for done in self._waiting:
+            if not done.done():
+                done.set_result(found)
 
 
 class _Waiter:
@@ -271,12 +304,12 @@ class _Writer:
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    """Let those who wait for `future` have the error, if there are any left."""
+    """Let the one who waits for `future` have the error, if it waits still."""
     if isinstance(error, asyncio.CancelledError):
         future.cancel()
-        return
-    future.set_exception(error)
-    future.exception()  # retrieved, even if every caller was cancelled
+    elif not future.done():
+        future.set_exception(error)
+        future.exception()  # retrieved, even if that one is cancelled before it wakes
 
 
 def _chunks(changes: dict[str, _Change]) -> Iterator[dict[str, _Change]]:

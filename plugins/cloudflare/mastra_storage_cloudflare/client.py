@@ -29,8 +29,9 @@ BASE_URL = "https://api.cloudflare.com/client/v4"
 
 # As many as calls of one moment may need: each listing is a request of its own.
 _CONNECTIONS = 300
-# Servers close idle connections after five seconds; ours are dropped sooner.
-_KEEP_ALIVE = 4.0
+# Seconds. A new connection costs round trips, and an agent's turns are some time apart. Cloudflare
+# closes idle ones after 400 seconds, but many a network between forgets them sooner.
+_KEEP_ALIVE = 60.0
 _ATTEMPTS = 6
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.5)
 
@@ -180,12 +181,19 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RateLimitedError) and error.retry_after is not None:
         return error.retry_after
+    cause = error.__cause__ if error else None
+    if state.attempt_number == 1 and isinstance(cause, aiohttp.ServerDisconnectedError):
+        return 0.0  # mostly it had closed an idle connection at that moment
     return _BACKOFF(state)
 
 
 def _note(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    _log.debug("attempt %d failed: %s", state.attempt_number, type(error).__name__)
+    seconds = state.next_action.sleep if state.next_action else 0.0
+    _log.debug(
+        "attempt %d failed: %s; again in %.2f s",
+        state.attempt_number, type(error).__name__, seconds,
+    )  # fmt: skip
 
 
 def _api(base_url: str) -> str:

@@ -23,21 +23,21 @@ MAX_BYTES_OF_WRITE = 100 * 1000 * 1000
 LEAST_SECONDS_TO_EXPIRE = 60
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A key as a listing shows it, with its metadata as JSON text (`None` when it has none)."""
 
     key: str
     metadata: str | None
 
 
-class Found(Struct, frozen=True):
+class Found(Struct, frozen=True, gc=False):
     """A value that was read."""
 
     value: bytes
     metadata: str | None
 
 
-class Pair(Struct, frozen=True):
+class Pair(Struct, frozen=True, gc=False):
     """A value to write; empty `metadata` is none. `expiration` is in seconds since 1970."""
 
     key: str

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Annotated, TypeAlias
 from urllib.parse import unquote
@@ -45,6 +45,8 @@ _INDEX = re.compile(f"[0-9a-f]{{{_PLACE_CHARS}}}:")
 
 _MOST_BYTES_OF_CHAR = 4  # in UTF-8
 
+_PLACES = 4_096  # remembered by the metadata that says them
+
 _SIGN = 2**63
 _MAX = 2**64 - 1
 
@@ -54,7 +56,7 @@ _Number: TypeAlias = Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$")]
 _OptionalNumber: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,19})?$")]
 
 
-class Place(Struct, frozen=True, omit_defaults=True, rename={
+class Place(Struct, frozen=True, gc=False, omit_defaults=True, rename={
     "order": "o", "seq": "s", "written": "w", "version": "v", "updated": "u", "expires": "e",
     "fields": "f", "key": "k",
 }):  # fmt: skip
@@ -70,7 +72,8 @@ class Place(Struct, frozen=True, omit_defaults=True, rename={
     key: Key = ()
 
 
-_place = msgspec.json.Decoder(Place).decode
+# The metadata of a listed key comes once more with its value.
+_place = lru_cache(_PLACES)(msgspec.json.Decoder(Place).decode)
 _members = msgspec.json.Decoder(dict[str, object]).decode
 
 

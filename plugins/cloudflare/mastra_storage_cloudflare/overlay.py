@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -40,7 +41,7 @@ def written_at(metadata: str | None) -> int:
     return written if 0 <= written <= _LATEST else 0
 
 
-class _Own(Struct):
+class _Own(Struct, gc=False):
     """A write of one's own: what was stored (`None`: deleted), when, and until when it counts."""
 
     pair: Pair | None
@@ -62,8 +63,8 @@ class OverlayKV(KV):
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._bytes = 0
-        # Oldest first, as dictionaries keep what was put in; and the keys of each, sorted.
-        self._own: dict[tuple[str, str], _Own] = {}
+        # Oldest first; and the keys of each namespace, sorted.
+        self._own: OrderedDict[tuple[str, str], _Own] = OrderedDict()
         self._keys: dict[str, list[str]] = {}
 
     async def open(self) -> None:

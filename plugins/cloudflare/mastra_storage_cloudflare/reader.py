@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
 
 from mastra_storage import Key, Row
-from mastra_storage_cloudflare.kv import KV
+from mastra_storage_cloudflare.kv import KV, Found
 from mastra_storage_cloudflare.layout import Layout, place_of_index
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.touches import Touches
@@ -32,28 +33,30 @@ class Reader:
     def __init__(self, kv: KV, touches: Touches) -> None:
         self._kv = kv
         self._touches = touches
-        self._known: dict[str, _Known] = {}  # oldest first
+        self._known: OrderedDict[str, _Known] = OrderedDict()  # oldest first
 
     async def rows(self, layout: Layout, names: Sequence[str]) -> list[Row | None]:
         """The rows under these keys, `None` for those that are not there."""
+        found = await self._found(layout, names)
+        return [self._row(layout, name, found) for name in names]
+
+    async def _found(self, layout: Layout, names: Sequence[str]) -> dict[str, Found]:
+        """What is under these keys, and the touches of it."""
         if not names:
-            return []
-        touched = [layout.touched_of(name) for name in names] if layout.table.recent else []
-        found = await self._kv.get(layout.table.name, [*names, *touched])
-        rows: list[Row | None] = []
-        for at, name in enumerate(names):
-            if name not in found:
-                self.forget(name)
-                rows.append(None)
-                continue
-            stored = found.get(touched[at]) if touched else None
-            row = layout.row(name, found[name], written_at(stored.metadata) if stored else None)
-            if row.expires_at is not None and row.expires_at <= time.time_ns() // 1000:
-                rows.append(None)
-                continue
-            self.remember(name, row)
-            rows.append(self._touches.apply(row))
-        return rows
+            return {}
+        touched = map(layout.touched_of, names) if layout.table.recent else ()
+        return await self._kv.get(layout.table.name, [*names, *touched])
+
+    def _row(self, layout: Layout, name: str, found: Mapping[str, Found]) -> Row | None:
+        if name not in found:
+            self.forget(name)
+            return None
+        stored = found.get(layout.touched_of(name)) if layout.table.recent else None
+        row = layout.row(name, found[name], written_at(stored.metadata) if stored else None)
+        if row.expires_at is not None and row.expires_at <= time.time_ns() // 1000:
+            return None
+        self.remember(name, row)
+        return self._touches.apply(row)
 
     async def standing(
         self, layout: Layout, start: str, found: Mapping[str, Row | None]
@@ -88,12 +91,12 @@ class Reader:
 
     def remember(self, name: str, row: Row) -> None:
         """Take note of the record under this key, which is there."""
-        self._known.pop(name, None)
         left = _KNOWN_SECONDS
         if row.expires_at is not None:
             left = min(left, (row.expires_at - time.time_ns() // 1000) / 1e6)
         time_now = time.monotonic()
         self._known[name] = _Known(time_now + left, structs.replace(row, value=b""))
+        self._known.move_to_end(name)
         while self._known:
             oldest = next(iter(self._known))
             if len(self._known) <= _MOST_KNOWN and self._known[oldest].until > time_now:
@@ -116,5 +119,10 @@ class Reader:
         """Those of the keys whose records are not there; asks only about those not seen lately."""
         names = {layout.record_key(key): key for key in keys}
         unseen = [name for name in names if self.known(name) is None]
-        rows = await self.rows(layout, unseen)
-        return [names[name] for name, row in zip(unseen, rows, strict=True) if row is None]
+        found = await self._found(layout, unseen)
+        # Of many that ask for a row at one moment, the first gets to know it for all.
+        return [
+            names[name]
+            for name in unseen
+            if self.known(name) is None and self._row(layout, name, found) is None
+        ]

@@ -36,12 +36,12 @@ class _Namespace(Struct):
     title: str
 
 
-class _Key(Struct):
+class _Key(Struct, gc=False):
     name: str
     metadata: Raw = _NO_METADATA
 
 
-class _Value(Struct):
+class _Value(Struct, gc=False):
     value: str | None
     metadata: Raw = _NO_METADATA
 
@@ -54,7 +54,7 @@ class _Written(Struct):
     unsuccessful_keys: list[str] = []
 
 
-class _BulkPair(Struct, omit_defaults=True):
+class _BulkPair(Struct, omit_defaults=True, gc=False):
     key: str
     value: str
     metadata: Raw = _NO_METADATA

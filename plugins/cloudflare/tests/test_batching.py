@@ -47,6 +47,36 @@ class TestGets:
         await kv.get("n", [f"k{n}" for n in range(250)])
         assert [len(call.split()) - 1 for call in inner.calls] == [100, 100, 50]
 
+    async def test_that_follow_while_others_are_under_way_are_gathered(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        inner.delay = 0.01
+
+        async def later(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await kv.get("n", [f"k{turns}"])
+
+        await asyncio.gather(kv.get("n", ["first"]), *[later(turns) for turns in range(5, 25)])
+        assert inner.calls[0] == "get first"
+        assert len(inner.calls) < 15
+
+    async def test_of_one_caller_wait_for_nothing(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        for number in range(50):
+            await kv.get("n", [str(number)])
+        counting.cancel()
+        assert len(inner.calls) == 50
+        assert turns < 500
+
     async def test_fail_with_an_error_for_each(self, kv: BatchingKV, inner: MemoryKV) -> None:
         inner.errors = [UnavailableError("no")]
         outcomes = await asyncio.gather(

@@ -450,6 +450,19 @@ async def test_idle_connections_are_opened_anew(kv: KVServer) -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_a_connection_that_was_closed_is_replaced_at_once(
+    kv: KVServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fill(kv)
+    caplog.set_level(logging.DEBUG, logger="mastra_storage.cloudflare")
+    async with rest_store(kv) as storage:
+        await kv.control(faults=[{"kind": "drop"}, {"kind": "status", "status": 503}])
+        assert await storage.get_thread_by_id("t") is not None
+    again = [record.getMessage() for record in caplog.records if "again in" in record.getMessage()]
+    assert again[0].endswith("again in 0.00 s")
+    assert not again[1].endswith("again in 0.00 s")
+
+
 async def test_a_key_is_written_once_a_second(kv: KVServer) -> None:
     await kv.control(recordBodies=True)
     async with rest_store(kv) as storage:

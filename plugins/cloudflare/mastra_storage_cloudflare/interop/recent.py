@@ -8,6 +8,7 @@ written by somebody else, later.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
@@ -40,8 +41,8 @@ class RecentWritesKV(KV):
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._own: dict[tuple[str, str], _Own] = {}  # oldest first
-        self._seen: dict[tuple[str, str], _Mark] = {}  # oldest first
+        self._own: OrderedDict[tuple[str, str], _Own] = OrderedDict()  # oldest first
+        self._seen: OrderedDict[tuple[str, str], _Mark] = OrderedDict()  # oldest first
 
     async def open(self) -> None:
         await self._kv.open()
@@ -116,8 +117,8 @@ class RecentWritesKV(KV):
             self._drop(next(iter(self._own)))
 
     def _see(self, namespace: str, key: str, mark: _Mark) -> None:
-        self._seen.pop((namespace, key), None)
         self._seen[namespace, key] = mark
+        self._seen.move_to_end((namespace, key))
         while len(self._seen) > _MOST_SEEN:
             del self._seen[next(iter(self._seen))]
 

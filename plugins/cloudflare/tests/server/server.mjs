@@ -75,7 +75,7 @@ export const { miniflare, origin } = await startWorker();
 const agent = new http.Agent({ keepAlive: true, maxSockets: 16, timeout: 1_000 });
 
 let settings, faults, budget, counts, bill, log;
-const DEFAULTS = { delayMs: 0, idleMs: 60_000, recordBodies: false, rateLimit: null, faults: [], seed: 1 };
+const DEFAULTS = { delayMs: 0, idleMs: 400_000, recordBodies: false, rateLimit: null, faults: [], seed: 1 };
 
 async function readBody(stream) {
   const chunks = [];
