@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -53,8 +53,9 @@ PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
 """Types of which JSON holds every value."""
 
 
-_KINDS = PLAIN | {dict, list, int, float}
-_TEXT: frozenset[type] = frozenset({str})
+_NUMBERS: frozenset[type] = frozenset({int, float})
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
+_KINDS = _NUMBERS | _CONTAINERS
 
 # So many values are looked at at a glance; what holds itself would grow for ever.
 _MOST_AT_A_GLANCE = 1_000_000
@@ -65,32 +66,43 @@ def surely_json(values: Iterable[Any]) -> bool:
 
     It goes level by level through all of them, in a few long loops instead of many short ones.
     """
-    level = [*values]
-    seen = len(level)
+    level = values
+    seen = 0
     for _ in range(MAX_DEPTH + 1):
-        kinds = {*map(type, level)}
-        if kinds <= PLAIN:
+        rest = [item for item in level if type(item) not in PLAIN]
+        kinds = {*map(type, rest)}
+        if not kinds <= _KINDS:
+            return False
+        numbers, containers = _among(rest, kinds, _NUMBERS), _among(rest, kinds, _CONTAINERS)
+        if numbers and not _are_plain(numbers):
+            return False
+        if not containers:
             return True
-        if not kinds <= _KINDS or not _have_plain_numbers(level, kinds):
-            return False
-        dicts = [item for item in level if type(item) is dict] if dict in kinds else []
-        lists = [item for item in level if type(item) is list] if list in kinds else []
-        if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
-            return False
-        seen += sum(map(len, dicts)) + sum(map(len, lists))
+        inside = sum(map(len, containers))
+        seen += inside
         if seen > _MOST_AT_A_GLANCE:
             return False
-        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+        # Of a dict that has text alone for keys, CPython visits only the values. Where it has
+        # others, or anything is left out, the numbers differ.
+        level = gc.get_referents(*containers)
+        if len(level) != inside:
+            return False
     return False
 
 
-def _have_plain_numbers(values: Sequence[Any], kinds: set[type]) -> bool:
-    if float in kinds and not all(map(isfinite, [item for item in values if type(item) is float])):
-        return False
-    if int not in kinds:
-        return True
-    numbers = [item for item in values if type(item) is int]
-    return max(numbers) < _MAX_PLAIN_INT and min(numbers) > -_MAX_PLAIN_INT
+def _among(values: list[Any], kinds: set[type], wanted: frozenset[type]) -> list[Any]:
+    """Those of the values, which are of these kinds, that are of a wanted one."""
+    if kinds <= wanted:
+        return values
+    return [] if kinds.isdisjoint(wanted) else [v for v in values if type(v) in wanted]
+
+
+def _are_plain(numbers: Sequence[float]) -> bool:
+    """Whether none is not finite, or of more digits than usual."""
+    # `max` and `min` may pass over a NaN. A sum is finite only when all are.
+    return (
+        max(numbers) < _MAX_PLAIN_INT and min(numbers) > -_MAX_PLAIN_INT and isfinite(sum(numbers))
+    )
 
 
 def check_json(value: Any, depth: int = 0) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import chain, repeat
+from itertools import repeat
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
@@ -64,11 +64,14 @@ class Layout:
         self._many = max(1, _MOST_PARAMETERS // len(marks))
         replaced = [*map(quoted, self.fields), *_REPLACED]
         assign = ", ".join(f"{name} = excluded.{name}" for name in replaced)
-        self._insert = f"INSERT INTO {self.name} ({columns}) VALUES"
-        self._values = values
+        insert = f"INSERT INTO {self.name} ({columns}) VALUES"
         seq = "CASE WHEN _order = excluded._order THEN _seq ELSE excluded._seq END"
         update = f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {assign}, {_LATER}, _seq ="
-        self._update = {True: f"{update} {seq}", False: f"{update} excluded._seq"}
+        updates = {True: f"{update} {seq}", False: f"{update} excluded._seq"}
+        # Those that keep the place of a row that is there, and those that do not.
+        self._put_one = {keep: f"{insert} {values} {updates[keep]}" for keep in updates}
+        all_values = ", ".join([values] * self._many)
+        self._put_many = {keep: f"{insert} {all_values} {updates[keep]}" for keep in updates}
         self.version = f"SELECT _version FROM {self.name} WHERE {this}"
         self.purge = f"DELETE FROM {self.name} WHERE _expires <= ?"
         self.delete = f"DELETE FROM {self.name} WHERE {this}"
@@ -91,18 +94,17 @@ class Layout:
 
         As many rows as one statement can take: executing one costs as much as storing a row.
         """
-        update = self._update[keep_place]
         parameters = self._parameters(rows)
-        many = len(rows) - len(rows) % self._many
+        width = len(parameters) // len(rows)
+        most = self._many * width
+        many = len(parameters) - len(parameters) % most
         if many:
             yield (
-                f"{self._insert} {', '.join([self._values] * self._many)} {update}",
-                [
-                    [*chain.from_iterable(parameters[start : start + self._many])]
-                    for start in range(0, many, self._many)
-                ],
+                self._put_many[keep_place],
+                [parameters[start : start + most] for start in range(0, many, most)],
             )
-        yield f"{self._insert} {self._values} {update}", parameters[many:]
+        rest = range(many, len(parameters), width)
+        yield self._put_one[keep_place], [parameters[start : start + width] for start in rest]
 
     def delete_prefix(self, prefix: Key) -> str:
         where = " AND ".join(f"{part} = ?" for part in self.key[: len(prefix)])
@@ -139,13 +141,16 @@ class Layout:
         """Whether a statement failed because the table was not there at that moment."""
         return str(error) == f"no such table: {self.name}"
 
-    def _parameters(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    def _parameters(self, rows: Sequence[Row]) -> list[Any]:
+        """Those of all the rows, one after the other."""
         columns = [[row.fields.get(name) or None for row in rows] for name in self.fields]
         fields = zip(*columns, strict=True) if columns else repeat((), len(rows))
-        return [
-            (*row.key, *some, *kept)
-            for row, some, kept in zip(rows, fields, map(_kept, rows), strict=True)
-        ]
+        found: list[Any] = []
+        for row, some, kept in zip(rows, fields, map(_kept, rows), strict=True):
+            found += row.key
+            found += some
+            found += kept
+        return found
 
     def rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
         """Rows from what `select` found; `StorageError` for what was never put there by `puts`."""

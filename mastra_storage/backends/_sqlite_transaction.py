@@ -209,11 +209,8 @@ class Transaction:
 
 def tables_of(ops: Sequence[Op | Fit]) -> list[Table]:
     """The tables that the ops are about."""
-    found: dict[int, Table] = {}
-    for op in ops:
-        table = op.row.table if isinstance(op, Put) else op.table
-        found[id(table)] = table
-    return list(found.values())
+    tables = [op.row.table if isinstance(op, Put) else op.table for op in ops]
+    return list({id(table): table for table in tables}.values())
 
 
 def _touches_first(op: Op | Fit) -> bool:

@@ -167,9 +167,12 @@ def no_thread(*thread_ids: str) -> NotFoundError:
     return NotFoundError(f"{what}; check the id, or save the thread first")
 
 
-def unique(rows: Sequence[Row]) -> list[Row]:
+def unique(rows: Sequence[Row]) -> Sequence[Row]:
     """The rows without those that a later one of the same key replaces in place."""
-    found: dict[Key, Row] = {}
+    found: dict[Key, Row] = {row.key: row for row in rows}
+    if len(found) == len(rows):
+        return rows
+    found.clear()
     for row in rows:
         earlier = found.get(row.key)
         if earlier is not None and earlier.order == row.order:
