@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mastra_storage.backends._sqlite_errors import mapped
+from mastra_storage.backends._sqlite_handover import Handover
 from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
 from mastra_storage.backends._sqlite_threads import Threads
 from mastra_storage.backends._sqlite_writer import Writer
@@ -20,11 +22,12 @@ _READERS = 4
 
 
 class Session:
-    """The threads and connections of an open file. All methods but `__init__` block."""
+    """The threads and connections of an open file. All methods block but `__init__` and `close`."""
 
     def __init__(self, path: Path, patience: float, wake: Callable[[], None]) -> None:
         """`patience`: seconds to wait for locks; `wake`: called on the loop after a commit."""
-        self.readers = Threads(_READERS, "mastra-storage-reader")
+        self._handover = Handover(asyncio.get_running_loop())
+        self.readers = Threads(_READERS, "mastra-storage-reader", self._handover)
         self.writer: Writer | None = None
         self._path = path
         self._patience = patience
@@ -46,15 +49,21 @@ class Session:
             try:
                 if not check(connection) and not is_empty(connection):
                     migrate(connection, self._patience)
-                self.writer = Writer(connection, self._path, self._patience, self._wake)
+                self.writer = Writer(
+                    connection, self._path, self._patience, self._handover, self._wake
+                )
             except BaseException:
                 connection.close()
                 raise
         except (sqlite3.Error, UnicodeDecodeError) as exc:
             raise mapped(exc, self._path) from exc
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish what was begun, and release everything."""
+        await asyncio.to_thread(self._stop)
+        self._handover.close()
+
+    def _stop(self) -> None:
         self.readers.stop()
         # Only now: an `open` that was cancelled may have made the writer in the meantime.
         if self.writer is not None:

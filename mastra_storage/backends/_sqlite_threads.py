@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
+
+from mastra_storage.backends._sqlite_handover import Handover
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -25,9 +26,10 @@ class Threads:
     An executor's two futures, lock and semaphore would cost half as much again for each call.
     """
 
-    def __init__(self, most: int, name: str) -> None:
+    def __init__(self, most: int, name: str, handover: Handover) -> None:
         self._most = most
         self._name = name
+        self._handover = handover
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
@@ -57,9 +59,7 @@ class Threads:
                 result = job.work(job.argument)
             except Exception as exc:  # noqa: BLE001  (goes to the caller, who waits)
                 error = exc
-            # A loop that was closed meanwhile has nobody left to tell.
-            with suppress(RuntimeError):
-                job.done.get_loop().call_soon_threadsafe(self._settle, job.done, result, error)
+            self._handover.call(self._settle, job.done, result, error)
             del job, result, error  # not to be kept alive until the next one comes
 
     def _settle(self, done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

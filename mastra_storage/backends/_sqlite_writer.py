@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from mastra_storage.backend import Op
 from mastra_storage.backends._sqlite_errors import mapped
+from mastra_storage.backends._sqlite_handover import Handover
 from mastra_storage.backends._sqlite_locks import begin, patiently
 from mastra_storage.backends._sqlite_migrations import check, migrate
 from mastra_storage.backends._sqlite_transaction import TOUCH_AGAIN, Fit, LateTouch, Transaction
@@ -36,7 +37,6 @@ class Job(NamedTuple):
 
     ops: Sequence[Op | Fit]
     done: asyncio.Future[None]
-    loop: asyncio.AbstractEventLoop
 
 
 Outcome = Exception | None
@@ -48,17 +48,22 @@ class Writer:
     """Commits writes in a thread of its own, on a connection that nobody else uses."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, patience: float, wake: Callable[[], None]
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        patience: float,
+        handover: Handover,
+        wake: Callable[[], None],
     ) -> None:
         """`patience`: seconds to wait for a lock; `wake`: called on the loop after a commit."""
         self._connection = connection
         self._path = path
         self._patience = patience
+        self._handover = handover
         self._wake = wake
         self._file = _identity(path)
         self._prepared = False
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._late: dict[tuple[str, Key], LateTouch] = {}
         self._late_at = 0.0
         self._thread = threading.Thread(target=self._run, name="mastra-storage-writer", daemon=True)
@@ -66,9 +71,8 @@ class Writer:
 
     def submit(self, ops: Sequence[Op | Fit]) -> asyncio.Future[None]:
         """Commit `ops` soon; the future is done when they are safe on disk."""
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        self._jobs.put(Job(ops, done, loop))
+        done = asyncio.get_running_loop().create_future()
+        self._jobs.put(Job(ops, done))
         return done
 
     def stop(self) -> None:
@@ -82,7 +86,7 @@ class Writer:
         while not stopping:
             jobs, stopping = self._waiting()
             if jobs:
-                self._settle(jobs, self._commit(jobs))
+                self._handover.call(self._settle, jobs, self._commit(jobs))
             if self._late and (stopping or time.monotonic() >= self._late_at):
                 self._commit_late(stopping)
 
@@ -103,25 +107,15 @@ class Writer:
         return jobs, False
 
     def _settle(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-        """Tell everybody who waits, waking each event loop once."""
-        loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Outcome]]] = {}
+        """Tell everybody who waits; on the loop."""
         for job, outcome in zip(jobs, outcomes, strict=True):
-            loops.setdefault(job.loop, []).append((job.done, outcome))
-        for loop, results in loops.items():
-            self._loop = loop
-            # A loop that was closed meanwhile has nobody left to tell.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._resolve, results)
-
-    def _resolve(self, results: Sequence[tuple[asyncio.Future[None], Outcome]]) -> None:
-        for done, outcome in results:
-            if done.done():
+            if job.done.done():
                 continue  # its caller was cancelled
             if outcome is None:
-                done.set_result(None)
+                job.done.set_result(None)
             else:
-                done.set_exception(outcome)
-        if any(outcome is None for _, outcome in results):
+                job.done.set_exception(outcome)
+        if None in outcomes:
             self._wake()
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -175,9 +169,7 @@ class Writer:
             )
             return
         self._late.clear()
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody watches
-                self._loop.call_soon_threadsafe(self._wake)
+        self._handover.call(self._wake)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:

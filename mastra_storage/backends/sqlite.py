@@ -94,7 +94,7 @@ class SqliteBackend(Backend):
         session, self._session = self._session, None
         self._wake()
         if session is not None:
-            self._closing = asyncio.create_task(asyncio.to_thread(session.close))
+            self._closing = asyncio.create_task(session.close())
         await self._closed()
 
     async def _closed(self) -> None:

@@ -1,0 +1,122 @@
+"""Calls that threads hand over to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mastra_storage import Storage, Thread
+from mastra_storage.backends._sqlite_handover import Handover
+from mastra_storage.backends.sqlite import SqliteBackend
+
+
+def in_threads(*work: Callable[[], None]) -> None:
+    """Run functions in threads of their own, the event loop standing still."""
+    threads = [threading.Thread(target=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def open_files() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+async def test_calls_of_each_thread_are_made_in_order_on_the_loop() -> None:
+    handover = Handover(asyncio.get_running_loop())
+    made: list[tuple[int, int, int]] = []
+
+    def note(thread: int, number: int) -> None:
+        made.append((thread, number, threading.get_ident()))
+
+    def calling(thread: int) -> Callable[[], None]:
+        def work() -> None:
+            for number in range(100):
+                handover.call(note, thread, number)
+
+        return work
+
+    in_threads(*[calling(thread) for thread in range(4)])
+    assert made == []
+    await asyncio.sleep(0.01)
+    assert {ident for _, _, ident in made} == {threading.get_ident()}
+    for thread in range(4):
+        assert [number for other, number, _ in made if other == thread] == list(range(100))
+    handover.close()
+
+
+async def test_more_calls_than_a_pipe_has_room_for_block_nobody() -> None:
+    handover = Handover(asyncio.get_running_loop())
+    made: list[int] = []
+    all_made = asyncio.Event()
+
+    def work() -> None:
+        for number in range(100_000):
+            handover.call(made.append, number)
+        handover.call(all_made.set)
+
+    in_threads(work)
+    await all_made.wait()
+    assert made == list(range(100_000))
+    handover.call(made.append, -1)
+    await asyncio.sleep(0.01)
+    assert made[-1] == -1
+    handover.close()
+
+
+async def test_closing_makes_the_calls_that_wait_and_releases_everything() -> None:
+    before = open_files()
+    handover = Handover(asyncio.get_running_loop())
+    made: list[int] = []
+    in_threads(lambda: handover.call(made.append, 1))
+    handover.close()
+    handover.close()
+    assert made == [1]
+    assert open_files() == before
+
+
+async def test_one_that_nobody_closes_leaves_nothing_open() -> None:
+    before = open_files()
+    loop = asyncio.new_event_loop()
+    handover = Handover(loop)
+    loop.close()
+    del handover
+    gc.collect()
+    assert open_files() <= before
+
+
+class WatchesNothing(asyncio.SelectorEventLoop):
+    """A loop that watches no pipes, as the one of Windows."""
+
+    def add_reader(self, *_: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("factory", [WatchesNothing, asyncio.SelectorEventLoop])
+def test_a_store_works_on_any_loop(
+    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with Storage(SqliteBackend(tmp_path / "file.db")) as storage:
+            await asyncio.gather(
+                *[storage.save_thread(Thread(id=str(n), resource_id="r")) for n in range(20)]
+            )
+            page = await storage.list_threads(resource_id="r", per_page=None)
+            assert len(page.items) == 20
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def test_a_thread_that_is_late_for_a_closed_loop_raises_nothing() -> None:
+    loop = WatchesNothing()
+    handover = Handover(loop)
+    loop.close()
+    in_threads(lambda: handover.call([].clear))
