@@ -88,7 +88,7 @@ class TypeScript(Replay):
     async def open(self) -> None:
         self._base = f"{self._server.url}/accounts/{self._server.account_id}/storage/kv/namespaces"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
             headers={"Authorization": f"Bearer {self._server.token}"},
             raise_for_status=True,
         )
@@ -142,7 +142,7 @@ class Bare:
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
             headers={"Authorization": f"Bearer {self._server.token}"},
             raise_for_status=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,17 +24,25 @@ class Handover:
         """`loop`: the one that runs now."""
         self._loop = loop
         self._calls: deque[_Call] = deque()
-        # `None` when closed, or where the loop watches no pipes.
-        self._ends: tuple[int, int] | None = os.pipe()
+        # Reading and writing; `None` when closed, or where there is no pipe.
+        self._ends: tuple[int, int] | None = None
+        if sys.platform != "win32":  # whose loops watch sockets alone
+            self._open_pipe()
+
+    def _open_pipe(self) -> None:
+        try:
+            self._ends = os.pipe()
+        except OSError:
+            return  # as many files are open as may be: asyncio's way needs no other
         for end in self._ends:
             os.set_blocking(end, False)
         try:
-            loop.add_reader(self._ends[0], self._run, self._ends[0])
-        except NotImplementedError:  # Windows
+            self._loop.add_reader(self._ends[0], self._run, self._ends[0])
+        except NotImplementedError:
             self._close_pipe()
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call a function, which raises nothing, on the loop, soon; from any thread."""
+        """Call a function on the loop, soon; from any thread."""
         if self._ends is None:
             with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
                 self._loop.call_soon_threadsafe(function, *arguments)
@@ -43,10 +52,12 @@ class Handover:
             os.write(self._ends[1], b"\0")
 
     def close(self) -> None:
-        """Make the calls that wait, and release the pipe; on the loop, when no thread calls."""
-        if self._ends is not None:
-            self._loop.remove_reader(self._ends[0])
-            self._run_calls()
+        """Make the calls that wait, and release the pipe, when no thread calls any more."""
+        try:
+            if self._ends is not None and not self._loop.is_closed():
+                self._loop.remove_reader(self._ends[0])
+                self._run_calls()
+        finally:
             self._close_pipe()
 
     def __del__(self) -> None:
@@ -61,7 +72,11 @@ class Handover:
         # Those that come meanwhile have bytes of their own.
         for _ in range(len(self._calls)):
             function, arguments = self._calls.popleft()
-            function(*arguments)
+            try:
+                function(*arguments)
+            except BaseException:
+                self._loop.call_soon(self._run_calls)  # the others; the loop tells of this one
+                raise
 
     def _close_pipe(self) -> None:
         for end in self._ends or ():

@@ -60,8 +60,11 @@ class Session:
 
     async def close(self) -> None:
         """Finish what was begun, and release everything."""
-        await asyncio.to_thread(self._stop)
+        [error] = await asyncio.gather(asyncio.to_thread(self._stop), return_exceptions=True)
+        # When this was cancelled, threads may still call.
         self._handover.close()
+        if error is not None:
+            raise error
 
     def _stop(self) -> None:
         self.readers.stop()

@@ -27,6 +27,7 @@ from mastra_storage import (
     WorkflowRun,
 )
 from mastra_storage.backends.memory import MemoryBackend
+from mastra_storage.freeform import surely_json
 from mastra_storage.schema import TABLES
 
 SECRET = "my-private-text"
@@ -223,6 +224,38 @@ def test_any_json_becomes_a_row_and_comes_back(content: Any) -> None:
 def test_a_batch_is_checked_as_its_records_are(contents: list[Any]) -> None:
     records = [message(content=content) for content in contents]
     assert MESSAGES.check_all(records) == [MESSAGES.check(record) for record in records]
+
+
+class Word(str):
+    __slots__ = ()
+
+
+class Holder:
+    """Its instances' dicts share their keys."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.first = first
+        self.second = second
+
+
+any_key = st.sampled_from(["a", "b", "", "é", Word("a"), 1, 2.5, None, True, ("a",)])
+
+
+@given(st.lists(st.tuples(any_key, st.booleans()), max_size=12), st.booleans(), st.booleans())
+def test_a_key_that_is_not_text_is_never_taken_at_a_glance(
+    steps: list[tuple[Any, bool]], copied: bool, shared: bool
+) -> None:
+    # As it comes to be in practice: keys are put in and taken out, dicts are copied and shared.
+    built: dict[Any, Any] = vars(Holder(1, "x")) if shared else {}
+    for key, stays in steps:
+        built[key] = {"k": 1.5}
+        if not stays:
+            del built[key]
+    if copied:
+        built = dict(built)
+    for values in ([built], [[{"a": built}], built], [built, 1, built]):
+        if surely_json(values):
+            assert {*map(type, built)} <= {str}
 
 
 @given(st.from_type(type).flatmap(st.from_type) | st.binary() | st.sets(st.integers()))

@@ -171,7 +171,7 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("offset", "damage"), [(0, b"no database at all" * 300), (4096, b"\xff" * 200_000)]
+    ("offset", "damage"), [(0, b"no database at all" * 300), (8192, b"\xff" * 200_000)]
 )
 async def test_a_damaged_file_is_an_error_not_an_empty_store(
     path: Path, offset: int, damage: bytes
@@ -186,6 +186,18 @@ async def test_a_damaged_file_is_an_error_not_an_empty_store(
     assert not caught.value.retryable
     assert caught.value.backend == "sqlite"
     assert path.read_bytes() == content  # nothing was made worse
+
+
+async def test_new_files_have_large_pages_and_others_keep_theirs(tmp_path: Path) -> None:
+    paths = {4096: tmp_path / "old.db", 8192: tmp_path / "new.db"}
+    with closing(sqlite3.connect(paths[4096])) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    for size, path in paths.items():
+        await fill(path)
+        await fill(path)
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA page_size").fetchone() == (size,)
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_a_damaged_message_is_named_however_it_is_read(path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +26,9 @@ def in_threads(*work: Callable[[], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def open_files() -> set[str]:
@@ -71,6 +77,7 @@ async def test_more_calls_than_a_pipe_has_room_for_block_nobody() -> None:
     handover.close()
 
 
+@needs_proc
 async def test_closing_makes_the_calls_that_wait_and_releases_everything() -> None:
     before = open_files()
     handover = Handover(asyncio.get_running_loop())
@@ -82,6 +89,7 @@ async def test_closing_makes_the_calls_that_wait_and_releases_everything() -> No
     assert open_files() == before
 
 
+@needs_proc
 async def test_one_that_nobody_closes_leaves_nothing_open() -> None:
     before = open_files()
     loop = asyncio.new_event_loop()
@@ -92,16 +100,34 @@ async def test_one_that_nobody_closes_leaves_nothing_open() -> None:
     assert open_files() <= before
 
 
+async def test_a_call_that_raises_harms_no_other() -> None:
+    loop = asyncio.get_running_loop()
+    handover = Handover(loop)
+    told: list[str] = []
+    made: list[int] = []
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    in_threads(lambda: handover.call(divmod, 1, 0), lambda: handover.call(made.append, 1))
+    await asyncio.sleep(0.01)
+    assert made == [1]
+    assert told == ["integer division or modulo by zero"]
+    loop.set_exception_handler(None)
+    handover.close()
+
+
 class WatchesNothing(asyncio.SelectorEventLoop):
-    """A loop that watches no pipes, as the one of Windows."""
+    """A loop that watches no pipes, as one of Windows."""
 
     def add_reader(self, *_: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("factory", [WatchesNothing, asyncio.SelectorEventLoop])
+def no_pipe() -> tuple[int, int]:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("without", ["nothing", "watching", "pipes", "Unix"])
 def test_a_store_works_on_any_loop(
-    factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+    without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         async with Storage(SqliteBackend(tmp_path / "file.db")) as storage:
@@ -111,8 +137,34 @@ def test_a_store_works_on_any_loop(
             page = await storage.list_threads(resource_id="r", per_page=None)
             assert len(page.items) == 20
 
+    if without == "pipes":
+        monkeypatch.setattr(os, "pipe", no_pipe)
+    elif without == "Unix":
+        monkeypatch.setattr("mastra_storage.backends._sqlite_handover.sys.platform", "win32")
+    factory = WatchesNothing if without == "watching" else asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+def test_a_store_whose_loop_was_closed_under_a_call_is_closed_and_opened_anew(
+    tmp_path: Path,
+) -> None:
+    storage = Storage(SqliteBackend(tmp_path / "file.db"))
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(storage.open())
+    call = loop.create_task(storage.get_thread_by_id("t"))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def again() -> None:
+        await storage.close()
+        await storage.close()
+        async with storage:
+            assert await storage.get_thread_by_id("t") is None
+
+    asyncio.run(again())
+    assert not call.done()
+    call._log_destroy_pending = False  # type: ignore[attr-defined]  # it never ends
 
 
 def test_a_thread_that_is_late_for_a_closed_loop_raises_nothing() -> None:

@@ -52,6 +52,8 @@ class BatchingKV(KV):
         await self._kv.open()
 
     async def close(self) -> None:
+        for namespace in [*self._gets]:
+            self._send_gets(namespace)
         try:
             while self._tasks:
                 await asyncio.wait(self._tasks)
@@ -97,15 +99,18 @@ class BatchingKV(KV):
             loop.call_soon(self._send_gets, namespace)
 
     def _send_gets(self, namespace: str) -> None:
+        gets = self._gets.pop(namespace, None)
+        if gets is None:
+            return  # sent as the store closes
         self._gets_sent = asyncio.get_running_loop().time()
-        self._start(self._run_gets(self._gets.pop(namespace), namespace))
+        self._gets_under_way += 1
+        self._start(self._run_gets(gets, namespace))
 
     async def _run_gets(self, gets: _Gets, namespace: str) -> None:
-        self._gets_under_way += 1
         try:
             await gets.run(self._kv, namespace)
         finally:
-            self._gets_under_way -= 1
+            self._gets_under_way -= 1  # before those who waited go on
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

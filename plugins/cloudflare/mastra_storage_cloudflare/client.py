@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
 from collections.abc import Awaitable, Callable
@@ -30,8 +31,8 @@ BASE_URL = "https://api.cloudflare.com/client/v4"
 # As many as calls of one moment may need: each listing is a request of its own.
 _CONNECTIONS = 300
 # Seconds. A new connection costs round trips, and an agent's turns are some time apart. Cloudflare
-# closes idle ones after 400 seconds, but many a network between forgets them sooner.
-_KEEP_ALIVE = 60.0
+# closes idle ones after 400 seconds, but some networks between forget them within a minute.
+_KEEP_ALIVE = 30.0
 _ATTEMPTS = 6
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.5)
 
@@ -181,10 +182,16 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RateLimitedError) and error.retry_after is not None:
         return error.retry_after
-    cause = error.__cause__ if error else None
-    if state.attempt_number == 1 and isinstance(cause, aiohttp.ServerDisconnectedError):
-        return 0.0  # mostly it had closed an idle connection at that moment
+    if state.attempt_number == 1 and _is_stale(error.__cause__ if error else None):
+        return 0.0
     return _BACKOFF(state)
+
+
+def _is_stale(cause: BaseException | None) -> bool:
+    """Whether a connection was lost as one is that had been idle, and was closed just then."""
+    return isinstance(cause, aiohttp.ServerDisconnectedError) or (
+        isinstance(cause, OSError) and cause.errno in (errno.ECONNRESET, errno.EPIPE)
+    )
 
 
 def _note(state: RetryCallState) -> None:

@@ -45,7 +45,8 @@ _INDEX = re.compile(f"[0-9a-f]{{{_PLACE_CHARS}}}:")
 
 _MOST_BYTES_OF_CHAR = 4  # in UTF-8
 
-_PLACES = 4_096  # remembered by the metadata that says them
+# Remembered by the metadata that says them, in all stores together: a listing has 1,000 at most.
+_PLACES = 2_048
 
 _SIGN = 2**63
 _MAX = 2**64 - 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from mastra_storage_cloudflare import batching
 from mastra_storage_cloudflare.batching import BatchingKV
 from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE
 from memory_kv import MemoryKV, pair
@@ -93,6 +94,21 @@ class TestGets:
         first.cancel()
         assert list(await second) == ["a"]
         assert first.cancelled()
+
+    async def test_that_are_gathered_are_answered_before_the_store_closes(
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batching, "_GATHERING", 60.0)
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.get("n", ["a"]))
+        while not inner.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(kv.get("n", ["b"]))
+        await asyncio.sleep(0)
+        assert inner.calls == ["get a"]
+        await kv.close()
+        assert inner.calls == ["get a", "get b"]
+        assert (await first, await second) == ({}, {})
 
 
 class TestWrites:
