@@ -155,18 +155,19 @@ class CloudflareBackend(Backend):
     async def _put(self, layout: Layout, puts: Sequence[Put]) -> None:
         pairs: dict[str, Pair] = {}
         owners: dict[str, Key] = {}
-        rows = [self._placed(layout, put) for put in puts]
-        for row in rows:
-            known = self._reader.known(layout.record_key(row.key))
-            owners.update(dict.fromkeys(layout.index_keys(known) if known else (), row.key))
+        names = [layout.record_key(put.row.key) for put in puts]
+        rows = [self._placed(layout, name, put) for name, put in zip(names, puts, strict=True)]
+        for name, row in zip(names, rows, strict=True):
+            if known := self._reader.known(name):
+                owners.update(dict.fromkeys(layout.index_keys(known), row.key))
             for pair in layout.pairs(row):
                 pairs[pair.key], owners[pair.key] = pair, row.key
         touched = [row for row in rows if row.touched is not None]
         for pair, key in await self._raised_touches(layout, touched) if touched else ():
             pairs[pair.key], owners[pair.key] = pair, key
         await self._write(layout, pairs, owners)
-        for row in rows:
-            self._reader.remember(layout.record_key(row.key), row)
+        for name, row in zip(names, rows, strict=True):
+            self._reader.remember(name, row)
 
     async def _write(
         self, layout: Layout, pairs: Mapping[str, Pair], owners: Mapping[str, Key]
@@ -198,12 +199,12 @@ class CloudflareBackend(Backend):
             or written_at(found[pair.key].metadata) < written_at(pair.metadata)
         ]
 
-    def _placed(self, layout: Layout, put: Put) -> Row:
+    def _placed(self, layout: Layout, name: str, put: Put) -> Row:
         """The row as it is stored: in the place of the one it replaces, if that is known."""
         row = put.row
         if put.if_version is not None:
             raise UnsupportedError("KV has no compare-and-set; nothing was written")
-        old = self._overlay.own(layout.table.name, layout.record_key(row.key))
+        old = self._overlay.own(layout.table.name, name)
         place = None if old is None else layout.place(old)
         if put.keep_place and place is not None and int(place.order) == row.order:
             row = structs.replace(row, seq=int(place.seq))
