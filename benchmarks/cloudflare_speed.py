@@ -161,7 +161,7 @@ async def measured(chosen: Options) -> tuple[list[Found], tuple[int, int, int], 
         for delay in DELAYS:
             progress(f"{delay} ms added")
             for one in found:
-                one.times[delay] = await bench.time(one, delay, 2 if quick else 5)
+                one.times[delay] = await bench.time(one, delay, 2 if quick else 9)
         await server.control(delayMs=0)
         await bench.close()
         progress("ingest")
