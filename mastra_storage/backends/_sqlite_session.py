@@ -61,7 +61,7 @@ class Session:
     async def close(self) -> None:
         """Finish what was begun, and release everything."""
         [error] = await asyncio.gather(asyncio.to_thread(self._stop), return_exceptions=True)
-        # When this was cancelled, threads may still call.
+        # Not reached by one that is cancelled: its threads may still call.
         self._handover.close()
         if error is not None:
             raise error

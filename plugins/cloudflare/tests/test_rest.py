@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import aiohttp
 import pytest
 import tenacity
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from conversations import differing, save
 from kv_server import KVServer
+from mastra_storage_cloudflare.client import _is_stale
 from mastra_storage_cloudflare.rest import RestKV
 from rest_stores import rest_store
 
@@ -29,6 +32,25 @@ from mastra_storage import (
     Trace,
     UnavailableError,
 )
+
+
+@pytest.mark.parametrize(
+    ("cause", "stale"),
+    [
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer"), True),
+        (aiohttp.ClientOSError(errno.EPIPE, "Broken pipe"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
+        (aiohttp.ClientOSError(errno.ECONNREFUSED, "Connection refused"), False),
+        (aiohttp.ClientPayloadError(), False),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_which_failures_are_of_a_connection_that_was_idle(
+    cause: BaseException | None, stale: bool
+) -> None:
+    assert _is_stale(cause) is stale
 
 
 async def test_conversations_come_back_as_they_went_in(kv: KVServer) -> None:
