@@ -22,14 +22,18 @@ def rest_backend(
     timeout: float = 30.0,
     rate_limit: int = NO_LIMIT,
     token: str | None = None,
+    direct: bool = False,
     **options: Any,
 ) -> CloudflareBackend:
-    """A backend on the server, which has no limit of requests unless a test sets one."""
+    """A backend on the server, which has no limit of requests unless a test sets one.
+
+    `direct`: at the server's `direct_url`.
+    """
     kv = RestKV(
         server.account_id,
         token or server.token,
         prefix=prefix,
-        base_url=server.url,
+        base_url=server.direct_url if direct else server.url,
         timeout=timeout,
         rate_limit=rate_limit,
     )

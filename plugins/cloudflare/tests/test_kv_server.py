@@ -58,10 +58,11 @@ class Answer:
 class Api:
     """Requests to one namespace, whose id is put in front of every path but the first."""
 
-    def __init__(self, server: KVServer, session: aiohttp.ClientSession) -> None:
+    def __init__(self, server: KVServer, session: aiohttp.ClientSession, url: str = "") -> None:
         self.server = server
         self.session = session
-        self.namespaces = f"{server.url}/accounts/{server.account_id}/storage/kv/namespaces"
+        base = url or server.url
+        self.namespaces = f"{base}/accounts/{server.account_id}/storage/kv/namespaces"
         self.token = server.token
         self.id = ""
 
@@ -635,6 +636,37 @@ class TestFaults:
     async def test_misspelt_settings_are_refused(self, api: Api, settings: dict[str, Any]) -> None:
         with pytest.raises(KVServerError):
             await api.server.control(**settings)
+
+
+class TestPastTheFront:
+    @pytest.fixture
+    def direct(self, api: Api) -> Api:
+        direct = Api(api.server, api.session, api.server.direct_url)
+        direct.id = api.id
+        return direct
+
+    async def test_the_answers_are_the_same(self, api: Api, direct: Api) -> None:
+        assert (await direct.bulk_put(pairs(20))).result["successful_key_count"] == 20
+        await direct.put("ä/b c", "value")
+        for method, path in (
+            ("GET", f"/{api.id}/keys?prefix=key%3A&limit=10"),
+            ("GET", f"/{api.id}/values/%C3%A4%2Fb%20c"),
+            ("GET", f"/{api.id}/values/none"),
+            ("GET", f"/{'0' * 32}/keys"),
+            ("PATCH", ""),
+        ):
+            one, other = await api.call(method, path), await direct.call(method, path)
+            assert (one.status, one.body) == (other.status, other.body)
+        got = await direct.bulk_get(["key:00001", "none"])
+        assert got.body == (await api.bulk_get(["key:00001", "none"])).body
+
+    async def test_the_delay_holds_and_nothing_is_counted(self, api: Api, direct: Api) -> None:
+        await api.server.control(reset=True, delayMs=600)
+        for each in (direct, api):
+            started = time.monotonic()
+            assert (await each.keys()).result == []
+            assert 0.55 < time.monotonic() - started < 1.15  # once, not twice
+        assert await api.server.counts() == {"GET keys": 1}
 
 
 class TestConsistency:

@@ -70,19 +70,23 @@ export class MemoryKV {
     return pair?.expiration * 1000 <= Date.now() ? undefined : pair;
   }
 
-  async getWithMetadata(name, type) {
-    if (Array.isArray(name)) {
-      const found = name.map(async (each) => [each, await this.getWithMetadata(each, "text")]);
-      return new Map(await Promise.all(found));
-    }
+  #read(name, type) {
     const { value = null, metadata = null } = this.#live(name) ?? {};
-    return { value: value && type === "text" ? decoder.decode(value) : value, metadata };
+    if (type === "text") {
+      return { value: value instanceof ArrayBuffer ? decoder.decode(value) : value, metadata };
+    }
+    return { value: typeof value === "string" ? encoder.encode(value).buffer : value, metadata };
+  }
+
+  async getWithMetadata(name, type) {
+    if (!Array.isArray(name)) return this.#read(name, type);
+    return new Map(name.map((each) => [each, this.#read(each, "text")]));
   }
 
   async put(name, value, { expiration, metadata }) {
     if (!this.#pairs.has(name)) this.#names.add(name);
-    const bytes = typeof value === "string" ? encoder.encode(value).buffer : value;
-    this.#pairs.set(name, { value: bytes, expiration, metadata });
+    const kept = typeof value === "string" ? value.toWellFormed() : value;
+    this.#pairs.set(name, { value: kept, expiration, metadata });
   }
 
   async delete(name) {

@@ -118,7 +118,9 @@ async function control({ reset = false, clear = false, consistency, ...changes }
   Object.assign(settings, changes);
   if ("faults" in changes || "seed" in changes) faults = new Faults(settings.faults, settings.seed);
   if ("rateLimit" in changes) budget = new Budget(settings.rateLimit ?? {});
-  const answer = await ask("POST", {}, JSON.stringify({ consistency, clear }));
+  const { delayMs } = settings;
+  const headers = { "x-kv-control": "1" };
+  const answer = await ask("POST", headers, JSON.stringify({ consistency, clear, delayMs }));
   if (answer.status !== 200) throw new Error(answer.body.toString());
   settings.consistency = JSON.parse(answer.body);
 }
@@ -222,9 +224,13 @@ process.stdin.on("end", stop).resume();
 server.requestTimeout = 0;
 server.listen(Number(options.port), "127.0.0.1", () => {
   const base = `http://127.0.0.1:${server.address().port}`;
-  const { account, token } = options;
-  const ready = { url: `${base}/client/v4`, control: `${base}/__control`, account_id: account, token };
   console.log(JSON.stringify({
-    ...ready, read_token: options["read-token"], no_right_token: options["no-right-token"],
+    url: `${base}/client/v4`,
+    direct_url: new URL("client/v4", origin),
+    control: `${base}/__control`,
+    account_id: options.account,
+    token: options.token,
+    read_token: options["read-token"],
+    no_right_token: options["no-right-token"],
   }));
 });

@@ -1,5 +1,6 @@
 // The REST API of Workers KV on KV bindings. Runs in workerd, behind the front in server.mjs,
-// which hands over the raw request target (a URL would lose keys such as "%2E").
+// which hands over the raw request target (a URL would lose keys such as "%2E"). Requests that do
+// not come through the front wait for its delay here.
 
 import {
   ApiError, LIMITS, byteLength, checkKey, checkMetadata, checkValue, errors, expirationOf, ok,
@@ -14,6 +15,7 @@ const CONCURRENT_WRITES = 32;
 
 let pool;
 let view = new View();
+let delayMs = 0;
 
 const handlers = {
   "GET namespaces": ({ query }) => {
@@ -187,8 +189,15 @@ function namespaceOf({ namespace: id }) {
   return namespace;
 }
 
+/** The target of a request past the front, after the delay. */
+async function directTarget(request) {
+  if (delayMs > 0) await scheduler.wait(delayMs);
+  const { pathname, search } = new URL(request.url);
+  return pathname + search;
+}
+
 async function answer(request, env, bill) {
-  const target = request.headers.get("x-kv-target");
+  const target = request.headers.get("x-kv-target") ?? (await directTarget(request));
   const route = routeOf(target);
   checkAccess(request, route, env);
   const handler = handlers[`${request.method} ${route.name}`];
@@ -203,9 +212,10 @@ async function answer(request, env, bill) {
   });
 }
 
-/** What the front asks for itself: other consistency faults, and deleting everything. */
+/** What the front asks for itself: other consistency faults, a delay, and deleting everything. */
 async function control(request) {
-  const { consistency, clear } = await request.json();
+  const { consistency, clear, delayMs: delay } = await request.json();
+  delayMs = delay;
   if (consistency) view = new View(consistency);
   if (clear) pool.namespaces.forEach(({ id }) => pool.delete(id));
   return Response.json(view);
@@ -214,7 +224,7 @@ async function control(request) {
 export default {
   async fetch(request, env) {
     pool ??= new Pool(env.STORE.map((name) => env[name] ?? new MemoryKV()));
-    if (!request.headers.has("x-kv-target")) return control(request);
+    if (request.headers.has("x-kv-control")) return control(request);
     const bill = {};
     const response = await answer(request, env, (kind, count) => (bill[kind] = count)).catch(
       (error) => {
