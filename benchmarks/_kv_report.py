@@ -31,6 +31,11 @@ class Found:
         return len(self.log)
 
     @property
+    def widest(self) -> int:
+        """How many of its requests may go out at once."""
+        return max(Counter(entry["route"] for entry in self.log).values())
+
+    @property
     def bill(self) -> dict[str, int]:
         bill: Counter[str] = Counter()
         for entry in self.log:

@@ -26,6 +26,8 @@ KEYS = 1_000
 _METADATA = {"o": "1741597200000000", "s": "1791234567890123776", "w": "1791234567890123", "v": "0"}
 # A step of more operations than this is measured over so many, and the time scaled.
 _SERIAL, _PARALLEL = 15, 500
+# Seconds; workerd closes idle connections after 5.
+_KEEP_ALIVE = 4.0
 
 Operation = Literal["get", "put", "delete", "list", "get order", "put order"]
 
@@ -86,9 +88,11 @@ class TypeScript(Replay):
     requests_each = 2
 
     async def open(self) -> None:
-        self._base = f"{self._server.url}/accounts/{self._server.account_id}/storage/kv/namespaces"
+        self._base = (
+            f"{self._server.direct_url}/accounts/{self._server.account_id}/storage/kv/namespaces"
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
             headers={"Authorization": f"Bearer {self._server.token}"},
             raise_for_status=True,
         )
@@ -138,11 +142,11 @@ class Bare:
 
     def __init__(self, server: KVServer) -> None:
         self._server = server
-        self._origin = str(yarl.URL(server.url).origin())
+        self._origin = str(yarl.URL(server.direct_url).origin())
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
             headers={"Authorization": f"Bearer {self._server.token}"},
             raise_for_status=True,
         )
@@ -187,7 +191,9 @@ class OfficialSDK(Replay):
     async def open(self) -> None:
         from cloudflare import AsyncCloudflare
 
-        self._client = AsyncCloudflare(api_token=self._server.token, base_url=self._server.url)
+        self._client = AsyncCloudflare(
+            api_token=self._server.token, base_url=self._server.direct_url
+        )
         self._value = msgspec.json.encode(message_of("replay", 0))
 
     async def close(self) -> None:

@@ -34,9 +34,14 @@ from _servers import kv_server, kv_store
 if TYPE_CHECKING:
     from kv_server import KVServer
 
+    from mastra_storage import Storage
+
 
 class Bench:
-    """A server with data, our store on it, and the rivals."""
+    """A server with data, our store on it, and the rivals, all past the front of the server.
+
+    `counted` is a store whose requests the front counts.
+    """
 
     def __init__(self, server: KVServer, sizes: Sizes) -> None:
         self.server = server
@@ -45,12 +50,14 @@ class Bench:
         self.typescript = TypeScript(server)
 
     async def open(self) -> None:
-        self.writer = kv_store(self.server)
+        self.writer = kv_store(self.server, direct=True)
         await self.writer.__aenter__()
         await fill(self.writer, self.sizes)
         await asyncio.sleep(1.5)  # the touches of its threads
-        self.ours = kv_store(self.server)
+        self.ours = kv_store(self.server, direct=True)
         await self.ours.__aenter__()
+        self.counted = kv_store(self.server)
+        await self.counted.__aenter__()
         await self.typescript.open()
         self.sdk = OfficialSDK(self.server, self.typescript.namespace)
         await self.sdk.open()
@@ -58,13 +65,13 @@ class Bench:
         await self.bare.open()
 
     async def close(self) -> None:
-        for store in (self.ours, self.writer):
+        for store in (self.ours, self.counted, self.writer):
             await store.__aexit__(None, None, None)
         await self.typescript.close()
         await self.sdk.close()
         await self.bare.close()
 
-    async def ready(self, method: Method) -> Callable[[], Awaitable[object]]:
+    async def ready(self, method: Method, store: Storage) -> Callable[[], Awaitable[object]]:
         """A call of the method, with what it needs in place."""
         self._calls += 1
         name = f"call-{self._calls}"
@@ -74,15 +81,20 @@ class Bench:
             if method.threads:
                 await asyncio.sleep(1.2)  # until its touch is stored
         if method.seen:
-            await self.ours.get_thread_by_id(name)
-        return lambda: method.call(self.ours, name)
+            await store.get_thread_by_id(name)
+        return lambda: method.call(store, name)
 
     async def count(self, method: Method) -> Found:
         """What one call costs, but for the touches of threads, which all calls share."""
-        call = await self.ready(method)
+        call = await self.ready(method, self.counted)
         await self.server.control(reset=True, recordBodies=True)
         await call()
         return Found(method, [entry for entry in await self.server.log() if not _touches(entry)])
+
+    async def connect(self, count: int) -> None:
+        """Have so many connections: workerd closes idle ones after 5 seconds, not 400."""
+        names = [f"nobody-{number}" for number in range(count)]
+        await asyncio.gather(*[self.ours.get_messages(name, last=1) for name in names])
 
     async def time(self, one: Found, delay: int, rounds: int) -> dict[str, Samples]:
         method = one.method
@@ -90,7 +102,8 @@ class Bench:
 
         async def prepare() -> None:
             await self.server.control(delayMs=0)
-            calls[:] = [await self.ready(method)]
+            calls[:] = [await self.ready(method, self.ours)]
+            await self.connect(one.widest)
             await self.server.control(delayMs=delay)
 
         async def ours() -> None:
