@@ -54,7 +54,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PARTS_MEMBER: Final = "$parts"
 
 
-class Table(Struct, frozen=True, kw_only=True):
+class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
     """A kind of row: how it is keyed, ordered and indexed.
 
     - `name`: lower-case letters, digits and `_`, at most 63 characters; `key` and `fields`

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Annotated, TypeAlias
@@ -148,9 +148,9 @@ class Layout:
         if not index_key.startswith(newest_first(row.order, row.seq), len(start)):
             return False
         # Under a prefix the row was looked up by that prefix; its fields may have changed.
-        return start.startswith(f"{self._base}.newest") or any(
-            own == start for own, _ in self._listings_of(row)
-        )
+        return start.startswith(f"{self._base}.newest") or start in [
+            own for own, _ in self._listings_of(row)
+        ]
 
     def record_key_of_index(self, index_key: str, start: str, prefix: Key) -> str:
         """The key of the record that an index key beginning with `start` is beside."""
@@ -262,22 +262,28 @@ class Layout:
             and all(row.fields.get(n, "") in values for n, values in query.fields.items())
         )
 
-    def matches(self, place: Place, query: Query) -> bool:
-        """Whether a row at this place is one of those a query asks for, its prefix aside."""
-        order = int(place.order)
-        if place.expires and int(place.expires) <= time.time_ns() // 1000:
-            return False
-        if query.since is not None and order < query.since:
-            return False
-        if query.until is not None and order > query.until:
-            return False
-        if not query.fields:
-            return True
-        fields = dict(zip(self.table.fields, place.fields, strict=False))
-        return all(
-            fields.get(name, "") in [shorten(value) for value in values]
+    def matching(self, query: Query) -> Callable[[Place], bool]:
+        """Whether the row at a place is one of those a query asks for, its prefix aside."""
+        positions = {name: position for position, name in enumerate(self.table.fields)}
+        none = len(positions)
+        wanted = [
+            (positions.get(name, none), {shorten(value) for value in values})
             for name, values in query.fields.items()
-        )
+        ]
+        since, until = query.since, query.until
+
+        def matches(place: Place) -> bool:
+            order, fields = int(place.order), place.fields
+            if place.expires and int(place.expires) <= time.time_ns() // 1000:
+                return False
+            if (since is not None and order < since) or (until is not None and order > until):
+                return False
+            for position, values in wanted:
+                if (fields[position] if position < len(fields) else "") not in values:
+                    return False
+            return True
+
+        return matches
 
 
 @cache

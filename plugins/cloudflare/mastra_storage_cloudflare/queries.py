@@ -88,14 +88,13 @@ async def _walk(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
     behind = layout.record_key(after.key) if after else ""
     limit = MAX_KEYS_OF_LIST if query.limit is None else query.limit
     prefix = layout.record_prefix(query.prefix)
+    matches = layout.matching(query)
     while True:
         listing = await kv.keys(layout.table.name, prefix, cursor=cursor, limit=limit)
         names = [
             entry.key
             for entry in listing.entries
-            if entry.key > behind
-            and (place := layout.place(entry)) is not None
-            and layout.matches(place, query)
+            if entry.key > behind and (place := layout.place(entry)) is not None and matches(place)
         ]
         rows = [row for row in await reader.rows(layout, names[:limit]) if row is not None]
         more = len(names) > limit
@@ -149,6 +148,7 @@ class _Index:
         self._kv = kv
         self._layout = layout
         self._query = query
+        self._matches = layout.matching(query)
         self._start = start
         hint = _read_hint(query.after)
         self._cursor = hint.cursor
@@ -220,7 +220,7 @@ class _Index:
             self._ended = True
             return False
         place = self._layout.place(entry)
-        if place is None or not self._layout.matches(place, query):
+        if place is None or not self._matches(place):
             return False
         return self._after is None or self._rank(entry.key) < self._after
 
@@ -240,9 +240,10 @@ async def _sorted(
     """All that match, sorted; found by the index keys behind `start`, or by all record keys."""
     found: dict[str, Place] = {}
     prefix = layout.record_prefix(query.prefix)
+    matches = layout.matching(query)
     async for entry in list_all(kv, layout.table.name, start or prefix):
         place = layout.place(entry)
-        if place is not None and layout.matches(place, query):
+        if place is not None and matches(place):
             name = entry.key
             if start is not None:
                 name = layout.record_key_of_index(name, start, query.prefix)

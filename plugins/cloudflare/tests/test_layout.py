@@ -146,7 +146,7 @@ def test_fields_of_any_length_are_found_and_come_back(size: int) -> None:
     assert place is not None
     for wanted, matches in ((long, True), (long + "x", False)):
         query = Query(table=THREADS, fields={"resource_id": (wanted,)})
-        assert found.matches(place, query) == matches
+        assert found.matching(query)(place) == matches
 
 
 def test_metadata_that_has_no_room_is_refused_by_name() -> None:
