@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from mastra_storage import (
     url_options,
 )
 from mastra_storage_cloudflare.batching import BatchingKV
+from mastra_storage_cloudflare.futures import all_of
 from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES, Pair
 from mastra_storage_cloudflare.layout import Layout, layout_of
 from mastra_storage_cloudflare.options import retention_option, seconds_option
@@ -138,7 +138,7 @@ class CloudflareBackend(Backend):
             names = await self._names_under(emptied) if emptied else {}
         else:
             # What is to be deleted is listed while it is asked whether what is touched is there.
-            _, names = await _all_of(self._check_touched(touches), self._names_under(emptied))
+            _, names = await all_of(self._check_touched(touches), self._names_under(emptied))
         for table, deletes in emptied.items():
             await self._delete(self._layout(table), deletes, names)
         gone = {(op.table, op.key) for op in ops if isinstance(op, Delete)}
@@ -237,7 +237,7 @@ class CloudflareBackend(Backend):
         }
         # The index keys of a record are known from its place.
         places = [self._places_of(table, ops) for table, ops in deletes.items()]
-        found = await _all_of(*prefixes.values(), *places)
+        found = await all_of(*prefixes.values(), *places)
         return dict(zip(prefixes, found, strict=False))
 
     async def _places_of(self, table: Table, ops: Sequence[Delete | DeletePrefix]) -> None:
@@ -272,20 +272,11 @@ class CloudflareBackend(Backend):
         async def listed(start: str) -> list[str]:
             return [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
 
-        listings = await _all_of(*map(listed, layout.prefixes(prefix)))
+        listings = await all_of(*map(listed, layout.prefixes(prefix)))
         return [key for keys in listings for key in keys]
 
     def _layout(self, table: Table) -> Layout:
         return layout_of(self._prefix, table)
-
-
-async def _all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
-    """What coroutines give that run together; when all have ended, the first error is raised."""
-    outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return outcomes
 
 
 def _tables(tables: Iterable[Table]) -> list[Table]:

@@ -12,24 +12,14 @@ deletes goes out when its pairs are stored: a row that moves is at its new place
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from typing import Any
 
-from mastra_storage import PartialWriteError, StorageError, TooLargeError
-from mastra_storage_cloudflare.kv import (
-    KV,
-    MAX_BYTES_OF_WRITE,
-    MAX_KEYS_OF_GET,
-    MAX_KEYS_OF_WRITE,
-    Found,
-    Listing,
-    Pair,
-)
-
-# What a pair costs in a bulk request beside its key, value and metadata.
-_PAIR_OVERHEAD = 100
+from mastra_storage import StorageError
+from mastra_storage_cloudflare.bulk_gets import Gets
+from mastra_storage_cloudflare.bulk_writes import Waiter, Writer
+from mastra_storage_cloudflare.kv import KV, Found, Listing, Pair
 
 # Seconds from one bulk get to the next.
 _GATHERING = 0.002
@@ -42,11 +32,11 @@ class BatchingKV(KV):
         """`key_interval`: seconds between two writes of one key."""
         self._kv = kv
         self._key_interval = key_interval
-        self._gets: dict[str, _Gets] = {}
+        self._gets: dict[str, Gets] = {}
         self._gets_sent = 0.0
-        self._gets_under_way = 0
-        self._writers: dict[str, _Writer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._getting: set[asyncio.Task[Any]] = set()
+        self._writers: dict[str, Writer] = {}
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         await self._kv.open()
@@ -55,15 +45,17 @@ class BatchingKV(KV):
         for namespace in [*self._gets]:
             self._send_gets(namespace)
         try:
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            while tasks := self._getting | self._writing:
+                await asyncio.wait(tasks)
         finally:
             await self._kv.close()
 
     async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+        if not keys:
+            return {}
         gets = self._gets.get(namespace)
         if gets is None:
-            gets = self._gets[namespace] = _Gets()
+            gets = self._gets[namespace] = Gets()
             self._call_send_gets(namespace)
         try:
             found = await gets.wait(keys)
@@ -82,17 +74,19 @@ class BatchingKV(KV):
     async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
         writer = self._writers.get(namespace)
         if writer is None:
-            writer = self._writers[namespace] = _Writer(self._kv, namespace, self._key_interval)
-        waiter = _Waiter(namespace, [pair.key for pair in pairs], deletes)
+            writer = self._writers[namespace] = Writer(self._kv, namespace, self._key_interval)
+        waiter = Waiter(namespace, [pair.key for pair in pairs], deletes)
         writer.add(waiter, pairs)
         if not writer.running:
             writer.running = True
-            self._start(writer.run())
+            task = asyncio.get_running_loop().create_task(writer.run())
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
         await waiter.done
 
     def _call_send_gets(self, namespace: str) -> None:
         loop = asyncio.get_running_loop()
-        wait = self._gets_sent + _GATHERING - loop.time() if self._gets_under_way else 0.0
+        wait = self._gets_sent + _GATHERING - loop.time() if self._getting else 0.0
         if wait > 0:
             loop.call_later(wait, self._send_gets, namespace)
         else:
@@ -103,230 +97,6 @@ class BatchingKV(KV):
         if gets is None:
             return  # sent as the store closes
         self._gets_sent = asyncio.get_running_loop().time()
-        self._gets_under_way += 1
-        self._start(self._run_gets(gets, namespace))
-
-    async def _run_gets(self, gets: _Gets, namespace: str) -> None:
-        try:
-            await gets.run(self._kv, namespace)
-        finally:
-            self._gets_under_way -= 1  # before those who waited go on
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-class _Gets:
-    """Keys of a namespace that are wanted at one moment."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, None] = {}
-        # Each caller has a future of its own: one that is cancelled leaves the others theirs.
-        self._waiting: list[asyncio.Future[dict[str, Found]]] = []
-
-    def wait(self, keys: Sequence[str]) -> asyncio.Future[dict[str, Found]]:
-        """What is found under these keys, and under others that are wanted too."""
-        self._keys.update(dict.fromkeys(keys))
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(done)
-        return done
-
-    async def run(self, kv: KV, namespace: str) -> None:
-        keys = list(self._keys)
-        chunks = [keys[i : i + MAX_KEYS_OF_GET] for i in range(0, len(keys), MAX_KEYS_OF_GET)]
-        answers = await asyncio.gather(
-            *[kv.get(namespace, chunk) for chunk in chunks], return_exceptions=True
-        )
-        found: dict[str, Found] = {}
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                for done in self._waiting:
-                    _fail(done, answer)
-                return
-            found |= answer
-        for done in self._waiting:
-            if not done.done():
-                done.set_result(found)
-
-
-class _Waiter:
-    """A call of `write`, until all its keys are written."""
-
-    def __init__(self, namespace: str, puts: Iterable[str], deletes: Iterable[str]) -> None:
-        self.puts = set(puts)
-        self.deletes = set(deletes)
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._namespace = namespace
-        self._count = len(self.puts) + len(self.deletes)
-        self._errors: dict[str, BaseException] = {}
-        self._finish_if_settled()
-
-    @property
-    def failed(self) -> bool:
-        return bool(self._errors)
-
-    def settle(self, key: str, error: BaseException | None) -> None:
-        """Take note that a key was written, or that it could not be."""
-        self.puts.discard(key)
-        self.deletes.discard(key)
-        if error is not None:
-            self._errors[key] = error
-        self._finish_if_settled()
-
-    def _finish_if_settled(self) -> None:
-        if self.puts or self.deletes or self.done.done():
-            return
-        if self._errors:
-            _fail(self.done, self._failure())
-        else:
-            self.done.set_result(None)
-
-    def _failure(self) -> BaseException:
-        """An error of this call's own, about its keys alone."""
-        cause = next(iter(self._errors.values()))
-        failure = cause
-        if isinstance(cause, PartialWriteError) or (
-            len(self._errors) < self._count and isinstance(cause, StorageError)
-        ):
-            failure = PartialWriteError(
-                f"KV did not store {len(self._errors)} of the {self._count} keys of this write "
-                f"({cause.message}); try again",
-                failed=[(self._namespace, (key,)) for key in self._errors],
-            )
-        elif isinstance(cause, StorageError):
-            failure = copy(cause)
-        if failure is not cause:
-            failure.__cause__ = cause
-        return failure
-
-
-class _Change:
-    """What is to become of a key: a pair, or a delete; and who waits for it."""
-
-    def __init__(self) -> None:
-        self.pair: Pair | None = None
-        self.waiters: list[_Waiter] = []
-
-    def is_ready(self) -> bool:
-        """Whether it may go out: a delete not before what the same call puts is stored."""
-        return self.pair is not None or not self.waiters[-1].puts
-
-    def settle(self, key: str, error: BaseException | None) -> None:
-        for waiter in self.waiters:
-            waiter.settle(key, error)
-
-    def size(self) -> int:
-        """How many bytes it takes in a request, in which JSON is written as a JSON string."""
-        pair = self.pair
-        if pair is None:
-            return _PAIR_OVERHEAD
-        escapes = pair.value.count(b'"') + pair.value.count(b"\\")
-        return len(pair.value) + escapes + len(pair.metadata) + _PAIR_OVERHEAD
-
-
-class _Writer:
-    """The writes of a namespace: one bulk write at a time, the next one gathering meanwhile."""
-
-    def __init__(self, kv: KV, namespace: str, key_interval: float) -> None:
-        self._kv = kv
-        self._namespace = namespace
-        self._key_interval = key_interval
-        self._waiting: dict[str, _Change] = {}
-        self._written: dict[str, float] = {}
-        self.running = False
-
-    def add(self, waiter: _Waiter, pairs: Sequence[Pair]) -> None:
-        changes: dict[str, Pair | None] = dict.fromkeys(waiter.deletes)
-        changes.update((pair.key, pair) for pair in pairs)
-        for key, pair in changes.items():
-            change = self._waiting.setdefault(key, _Change())
-            change.pair = pair
-            change.waiters.append(waiter)
-
-    async def run(self) -> None:
-        try:
-            while self._waiting:
-                due = self._take_due()
-                for chunk in _chunks(due):
-                    await self._send(chunk)
-                if not due:
-                    await asyncio.sleep(self._until_due())
-        finally:
-            self.running = False
-
-    def _take_due(self) -> dict[str, _Change]:
-        """The waiting changes that are ready and whose keys may be written again."""
-        moment = time.monotonic() - self._key_interval
-        self._written = {key: at for key, at in self._written.items() if at > moment}
-        due = {
-            key: change
-            for key, change in self._waiting.items()
-            if key not in self._written and change.is_ready()
-        }
-        for key in due:
-            del self._waiting[key]
-        return due
-
-    def _until_due(self) -> float:
-        first = min(self._written[key] for key in self._waiting if key in self._written)
-        return max(0.0, first + self._key_interval - time.monotonic())
-
-    async def _send(self, changes: dict[str, _Change]) -> None:
-        """Write, and tell those who wait what became of it."""
-        pairs = {key: change.pair for key, change in changes.items() if change.pair is not None}
-        await self._attempt(changes, pairs)
-        deletes = {key: None for key in changes if key not in pairs}
-        for key in list(deletes):
-            if changes[key].waiters[-1].failed:
-                del deletes[key]
-                changes[key].settle(key, PartialWriteError("what was to be stored first was not"))
-        await self._attempt(changes, deletes)
-
-    async def _attempt(self, changes: dict[str, _Change], part: Mapping[str, Pair | None]) -> None:
-        """Write a part of the changes: pairs, or deletes."""
-        if not part:
-            return
-        pairs = [pair for pair in part.values() if pair is not None]
-        [error] = await asyncio.gather(
-            self._kv.write(self._namespace, pairs, [] if pairs else [*part]),
-            return_exceptions=True,
-        )
-        if len(part) > 1 and (type(error) is StorageError or isinstance(error, TooLargeError)):
-            # One of them is refused as it is. The others shall not fail with it.
-            items, half = [*part.items()], len(part) // 2
-            await self._attempt(changes, dict(items[:half]))
-            await self._attempt(changes, dict(items[half:]))
-            return
-        failed = set(part) if error is not None else set()
-        if isinstance(error, PartialWriteError):
-            failed = {key for _, (key,) in error.failed}
-        moment = time.monotonic()
-        for key in part:
-            self._written[key] = moment
-            changes[key].settle(key, error if key in failed else None)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    """Let the one who waits for `future` have the error, if it waits still."""
-    if isinstance(error, asyncio.CancelledError):
-        future.cancel()
-    elif not future.done():
-        future.set_exception(error)
-        future.exception()  # retrieved, even if that one is cancelled before it wakes
-
-
-def _chunks(changes: dict[str, _Change]) -> Iterator[dict[str, _Change]]:
-    """The changes in parts that one bulk write takes."""
-    chunk: dict[str, _Change] = {}
-    size = 0
-    for key, change in changes.items():
-        added = change.size()
-        if len(chunk) == MAX_KEYS_OF_WRITE or size + added > MAX_BYTES_OF_WRITE:
-            yield chunk
-            chunk, size = {}, 0
-        chunk[key] = change
-        size += added
-    if chunk:
-        yield chunk
+        for task in gets.send(self._kv, namespace):
+            self._getting.add(task)
+            task.add_done_callback(self._getting.discard)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec import structs
 
 from mastra_storage import Key, Row
-from mastra_storage_cloudflare.kv import KV, Found
+from mastra_storage_cloudflare.futures import all_of
+from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, Found
 from mastra_storage_cloudflare.layout import Layout, place_of_index
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.touches import Touches
@@ -37,6 +39,15 @@ class Reader:
 
     async def rows(self, layout: Layout, names: Sequence[str]) -> list[Row | None]:
         """The rows under these keys, `None` for those that are not there."""
+        # Rows are made of one answer while the next ones are on their way.
+        size = MAX_KEYS_OF_GET // (2 if layout.table.recent else 1)
+        if len(names) <= size:
+            return await self._rows_of(layout, names)
+        parts = [names[start : start + size] for start in range(0, len(names), size)]
+        rows = await all_of(*[self._rows_of(layout, part) for part in parts])
+        return [*chain.from_iterable(rows)]
+
+    async def _rows_of(self, layout: Layout, names: Sequence[str]) -> list[Row | None]:
         found = await self._found(layout, names)
         return [self._row(layout, name, found) for name in names]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from mastra_storage_cloudflare import batching
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE
+from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found
 from memory_kv import MemoryKV, pair
 
 from mastra_storage import (
@@ -47,6 +47,47 @@ class TestGets:
     async def test_are_of_100_keys_at_most(self, kv: BatchingKV, inner: MemoryKV) -> None:
         await kv.get("n", [f"k{n}" for n in range(250)])
         assert [len(call.split()) - 1 for call in inner.calls] == [100, 100, 50]
+
+    async def test_go_on_when_those_with_their_keys_are_answered(
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await inner.write("n", [pair("k0"), pair("late")], [])
+        get, answered = inner.get, asyncio.Event()
+
+        async def held(namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+            if "late" in keys:
+                await answered.wait()
+            return await get(namespace, keys)
+
+        monkeypatch.setattr(inner, "get", held)
+        early = [asyncio.ensure_future(kv.get("n", [f"k{n}"])) for n in range(100)]
+        late = asyncio.ensure_future(kv.get("n", ["late"]))
+        both = asyncio.ensure_future(kv.get("n", ["late", "k0"]))
+        async with asyncio.timeout(30):
+            assert list(await early[0]) == ["k0"]
+            assert await asyncio.gather(*early[1:]) == [{}] * 99
+        assert not late.done()
+        assert not both.done()
+        answered.set()
+        assert list(await late) == ["late"]
+        assert list(await both) == ["late", "k0"]
+
+    async def test_fail_when_one_with_their_keys_does(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        inner.errors = [UnavailableError("no"), None]
+        keys = [f"k{n}" for n in range(100)]
+        first, second, both = await asyncio.gather(
+            kv.get("n", keys), kv.get("n", ["late"]), kv.get("n", ["k0", "late"]),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert isinstance(first, UnavailableError)
+        assert isinstance(both, UnavailableError)
+        assert second == {}
+
+    async def test_of_no_keys_ask_nobody(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        assert await kv.get("n", []) == {}
+        assert inner.calls == []
 
     async def test_that_follow_while_others_are_under_way_are_gathered(
         self, kv: BatchingKV, inner: MemoryKV

@@ -1,0 +1,25 @@
+"""Waiting for several at once, and answers that several wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """What coroutines give that run together; when all have ended, the first error is raised."""
+    outcomes = await asyncio.gather(*coroutines, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
+
+
+def fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Let the one who waits for `future` have the error, if it waits still."""
+    if isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    elif not future.done():
+        future.set_exception(error)
+        future.exception()  # retrieved, even if that one is cancelled before it wakes
