@@ -50,6 +50,9 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
+# What is wrong with a value that holds no record.
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError)
+
 # The one member of a value that is kept in parts; see storage/_parts.py.
 PARTS_MEMBER: Final = "$parts"
 
@@ -173,10 +176,8 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
     def record_of(self, row: Row) -> Any:
         """The record (or mapping) that `row` keeps, its `updated_at` as touched since."""
         try:
-            record = _decoder(self.record)(row.value)
-            if self.recent and self.record and row.recent > row.updated:
-                record.updated_at = from_microseconds(row.recent)
-        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as exc:
+            [record] = self._decoded([row])
+        except _NOT_DECODED as exc:
             raise StorageError(
                 f"the row {row.key!r} of table {self.name!r} does not hold a record of that table "
                 f"({exc}); it was written by something else, or damaged"
@@ -185,11 +186,18 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     def records_of(self, rows: Sequence[Row]) -> list[Any]:
         """The records of several rows."""
-        if not self.recent:
-            decode = _decoder(self.record)
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # the row will be named below
-                return [decode(row.value) for row in rows]
+        with suppress(*_NOT_DECODED):  # the row will be named below
+            return self._decoded(rows)
         return [self.record_of(row) for row in rows]
+
+    def _decoded(self, rows: Sequence[Row]) -> list[Any]:
+        decode = _decoder(self.record)
+        records = [decode(row.value) for row in rows]
+        if self.recent and self.record:
+            for record, row in zip(records, rows, strict=True):
+                if row.touched is not None and row.touched > row.updated:
+                    record.updated_at = from_microseconds(row.touched)
+        return records
 
 
 class Row(Struct, frozen=True, gc=False):

@@ -104,7 +104,7 @@ class Reading(Lifecycle):
         else:
             rows, total, end = await self._scan(query, limit, accept)
         return Page(
-            items=[query.table.record_of(row) for row in rows],
+            items=query.table.records_of(rows),
             total=total,
             page=page,
             per_page=per_page,

@@ -38,7 +38,7 @@ class Live(Engine):
             descending=True,
             limit=count_argument(last, "last", least=1),
         )
-        return self._live(query, lambda rows: [MESSAGES.record_of(row) for row in reversed(rows)])
+        return self._live(query, lambda rows: MESSAGES.records_of(rows[::-1]))
 
     @stream
     def watch_thread(self, thread_id: str) -> AsyncGenerator[Thread | None, None]:
@@ -51,7 +51,7 @@ class Live(Engine):
         """All threads of a resource, newest first."""
         owner = id_argument(resource_id, "resource_id")
         query = Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
-        return self._live(query, lambda rows: [THREADS.record_of(row) for row in rows])
+        return self._live(query, lambda rows: THREADS.records_of(rows))
 
     @stream
     def watch_workflow_run(

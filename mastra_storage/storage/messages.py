@@ -86,7 +86,7 @@ class Messages(MessageUpdates):
         )
         kept = {row.key: row for row in [*rows, *found] if row.key[0] in allowed}
         ordered = sorted(kept.values(), key=lambda row: (row.order, row.seq, row.key))
-        return [MESSAGES.record_of(row) for row in ordered]
+        return MESSAGES.records_of(ordered)
 
     async def _plainly(self, query: Query) -> list[Message]:
         """The messages of a query, oldest first, by their values alone."""
@@ -149,7 +149,7 @@ class Messages(MessageUpdates):
         """The messages of a thread with these ids, in the order asked, without those not there."""
         keys = _keys(thread_id, ids)
         rows = await self.backend.get(MESSAGES, keys) if keys else []
-        return [MESSAGES.record_of(row) for row in rows if row is not None]
+        return MESSAGES.records_of([row for row in rows if row is not None])
 
     @operation
     async def update_messages(
@@ -163,7 +163,7 @@ class Messages(MessageUpdates):
         atomic).
         """
         rows = await self._update(id_argument(thread_id, "thread_id"), updates)
-        return [MESSAGES.record_of(row) for row in rows]
+        return MESSAGES.records_of(rows)
 
     @operation
     async def delete_messages(self, thread_id: str, ids: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ class Threads(Engine):
         rows = await self._all(
             Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
         )
-        return [THREADS.record_of(row) for row in rows]
+        return THREADS.records_of(rows)
 
     @operation
     async def list_threads(
