@@ -116,6 +116,7 @@ def report(found: list[Found], ingest: tuple[int, int, int], seconds: float) -> 
 ## Cloudflare KV
 
 On the Workers KV server of this repository's tests, with 0, 30 and 100 ms added to every request.
+What is timed goes to workerd itself, past the front in Node that counts the requests of a call.
 The store knows its namespaces and has seen none of what it reads. {
         machine(("aiohttp", "cloudflare"))
     }
@@ -180,14 +181,12 @@ def operations(method: Method) -> int:
 
 def targets(found: list[Found]) -> list[list[str]]:
     slow = DELAYS[-1]
-    worst = max(found, key=lambda one: one.own(slow))
-    name = "over the floor and the bare requests"
-    rows = [target(f"{name}, most: {worst.method.name}", worst.own(slow), OVER_LIMIT)]
-    rows += [
-        target(f"{name}: {one.method.name}", one.own(slow), OVER_LIMIT)
-        for one in found
-        if one.own(slow) > OVER_LIMIT and one is not worst
-    ]
+    rows = []
+    for one in sorted(found, key=lambda one: one.over(slow), reverse=True):
+        if not rows or one.over(slow) > OVER_LIMIT:
+            bare = short(one.bare / (slow / 1e3))
+            name = f"round trips over the floor: {one.method.name}, its bare requests {bare}"
+            rows.append(target(name, one.over(slow), OVER_LIMIT))
     for delay in DELAYS:
         rivals = [(one.rival(TYPESCRIPT, delay) or 9e9, one) for one in found]
         least, one = min(rivals, key=lambda rival: rival[0])
