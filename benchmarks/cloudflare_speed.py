@@ -109,15 +109,22 @@ class Bench:
         async def ours() -> None:
             await calls[0]()
 
+        async def settle() -> None:
+            # All sides begin as cold as ours: behind a call from another thread.
+            await self.server.control(delayMs=delay)
+
+        async def put_back() -> None:
+            await self.bare.put_back(one.log)
+            await settle()
+
         sides: dict[str, Call] = {OURS: ours}
-        before: dict[str, Call] = {OURS: prepare}
+        before: dict[str, Call] = {OURS: prepare, TYPESCRIPT: settle, SDK: settle, BARE: put_back}
         if method.typescript:
             sides[TYPESCRIPT] = partial(self.typescript.run, method.typescript)
         if method.sdk:
             sides[SDK] = partial(self.sdk.run, method.sdk)
         if not delay:
             sides[BARE] = partial(self.bare.run, one.log)
-            before[BARE] = partial(self.bare.put_back, one.log)
         found = await in_turns(sides, rounds=rounds, before=before, budget=5.0)
         for side in (OURS, BARE):
             if side in found and found[side].failure:
