@@ -33,7 +33,7 @@ class Found:
     @property
     def widest(self) -> int:
         """How many of its requests may go out at once."""
-        return max(Counter(entry["route"] for entry in self.log).values())
+        return max(Counter(entry["route"] for entry in self.log).values(), default=0)
 
     @property
     def bill(self) -> dict[str, int]:
@@ -181,7 +181,7 @@ def operations(method: Method) -> int:
 
 def targets(found: list[Found]) -> list[list[str]]:
     slow = DELAYS[-1]
-    rows = []
+    rows: list[list[str]] = []
     for one in sorted(found, key=lambda one: one.over(slow), reverse=True):
         if not rows or one.over(slow) > OVER_LIMIT:
             bare = short(one.bare / (slow / 1e3))

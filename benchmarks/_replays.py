@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import aiohttp
+import httpx
 import msgspec
 import yarl
 from _conversations import message_of
@@ -71,6 +72,11 @@ class Replay(ABC):
             await self.step(step, step.measured)
             seconds += (clock() - start) * step.number / step.measured
         return seconds
+
+    async def connect(self, steps: Sequence[Step]) -> None:
+        """Have as many connections as the steps need at once."""
+        widest = max(step.measured if step.parallel else 1 for step in steps)
+        await self.step(Step("get", widest, parallel=True), widest)
 
     def requests(self, steps: Sequence[Step]) -> int:
         return self.requests_each * sum(step.number for step in steps)
@@ -154,6 +160,12 @@ class Bare:
     async def close(self) -> None:
         await self._session.close()
 
+    async def connect(self, count: int) -> None:
+        """Have so many connections."""
+        space = f"/client/v4/accounts/{self._server.account_id}/storage/kv/namespaces"
+        listing = {"route": "GET namespaces", "target": space, "body": ""}
+        await asyncio.gather(*[self._send(listing) for _ in range(count)])
+
     async def run(self, log: Sequence[dict[str, Any]]) -> None:
         """`log`: the entries of the server, with bodies."""
         waves: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -189,10 +201,16 @@ class OfficialSDK(Replay):
         self._where = {"account_id": server.account_id, "namespace_id": namespace}
 
     async def open(self) -> None:
-        from cloudflare import AsyncCloudflare
+        from cloudflare import AsyncCloudflare, DefaultAsyncHttpxClient
 
+        # As many connections as the SDK has by itself.
+        limits = httpx.Limits(
+            max_connections=1000, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE
+        )
         self._client = AsyncCloudflare(
-            api_token=self._server.token, base_url=self._server.direct_url
+            api_token=self._server.token,
+            base_url=self._server.direct_url,
+            http_client=DefaultAsyncHttpxClient(limits=limits),
         )
         self._value = msgspec.json.encode(message_of("replay", 0))
 

@@ -101,31 +101,36 @@ class Bench:
         calls: list[Callable[[], Awaitable[object]]] = []
 
         async def prepare() -> None:
-            await self.server.control(delayMs=0)
             calls[:] = [await self.ready(method, self.ours)]
             await self.connect(one.widest)
-            await self.server.control(delayMs=delay)
 
         async def ours() -> None:
             await calls[0]()
 
-        async def settle() -> None:
-            # All sides begin as cold as ours: behind a call from another thread.
-            await self.server.control(delayMs=delay)
-
         async def put_back() -> None:
             await self.bare.put_back(one.log)
-            await settle()
+            await self.bare.connect(one.widest)
 
         sides: dict[str, Call] = {OURS: ours}
-        before: dict[str, Call] = {OURS: prepare, TYPESCRIPT: settle, SDK: settle, BARE: put_back}
+        before: dict[str, Call] = {OURS: prepare}
         if method.typescript:
             sides[TYPESCRIPT] = partial(self.typescript.run, method.typescript)
+            before[TYPESCRIPT] = partial(self.typescript.connect, method.typescript)
         if method.sdk:
             sides[SDK] = partial(self.sdk.run, method.sdk)
+            before[SDK] = partial(self.sdk.connect, method.sdk)
         if not delay:
             sides[BARE] = partial(self.bare.run, one.log)
-        found = await in_turns(sides, rounds=rounds, before=before, budget=5.0)
+            before[BARE] = put_back
+
+        async def connected(side: str) -> None:
+            # Without delay, and behind a call from another thread: all sides begin alike.
+            await self.server.control(delayMs=0)
+            await before[side]()
+            await self.server.control(delayMs=delay)
+
+        starts = {side: partial(connected, side) for side in sides}
+        found = await in_turns(sides, rounds=rounds, before=starts, budget=5.0)
         for side in (OURS, BARE):
             if side in found and found[side].failure:
                 raise RuntimeError(f"{method.name}, {side}: {found[side].failure}")

@@ -51,7 +51,7 @@ class Live(Engine):
         """All threads of a resource, newest first."""
         owner = id_argument(resource_id, "resource_id")
         query = Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
-        return self._live(query, lambda rows: THREADS.records_of(rows))
+        return self._live(query, THREADS.records_of)
 
     @stream
     def watch_workflow_run(

@@ -264,24 +264,19 @@ class Layout:
 
     def matching(self, query: Query) -> Callable[[Place], bool]:
         """Whether the row at a place is one of those a query asks for, its prefix aside."""
-        positions = {name: position for position, name in enumerate(self.table.fields)}
-        none = len(positions)
-        wanted = [
-            (positions.get(name, none), {shorten(value) for value in values})
-            for name, values in query.fields.items()
-        ]
         since, until = query.since, query.until
+        wanted = {name: {*map(shorten, values)} for name, values in query.fields.items()}
 
         def matches(place: Place) -> bool:
-            order, fields = int(place.order), place.fields
+            order = int(place.order)
             if place.expires and int(place.expires) <= time.time_ns() // 1000:
                 return False
             if (since is not None and order < since) or (until is not None and order > until):
                 return False
-            for position, values in wanted:
-                if (fields[position] if position < len(fields) else "") not in values:
-                    return False
-            return True
+            if not wanted:
+                return True
+            fields = dict(zip(self.table.fields, place.fields, strict=False))
+            return all(fields.get(name, "") in values for name, values in wanted.items())
 
         return matches
 

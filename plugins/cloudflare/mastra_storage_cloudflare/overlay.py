@@ -45,8 +45,12 @@ class _Own(Struct, gc=False):
     """A write of one's own: what was stored (`None`: deleted), when, and until when it counts."""
 
     pair: Pair | None
-    written: int
+    moment: int
     until: float
+
+    @property
+    def written(self) -> int:
+        return self.moment if self.pair is None else written_at(self.pair.metadata)
 
     @property
     def size(self) -> int:
@@ -136,7 +140,7 @@ class OverlayKV(KV):
         self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str], moment: int
     ) -> None:
         until = time.monotonic() + self._seconds
-        changed = {pair.key: _Own(pair, written_at(pair.metadata), until) for pair in pairs}
+        changed = {pair.key: _Own(pair, moment, until) for pair in pairs}
         changed |= {key: _Own(None, moment, until) for key in deletes}
         keys = self._keys.setdefault(namespace, [])
         for key, own in changed.items():

@@ -73,7 +73,7 @@ class TestGets:
         assert list(await both) == ["late", "k0"]
 
     async def test_fail_when_one_with_their_keys_does(
-        self, kv: BatchingKV, inner: MemoryKV
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         inner.errors = [UnavailableError("no"), None]
         keys = [f"k{n}" for n in range(100)]
@@ -84,6 +84,29 @@ class TestGets:
         assert isinstance(first, UnavailableError)
         assert isinstance(both, UnavailableError)
         assert second == {}
+        # When a caller has failed, nothing of its own is under way: it may ask again at once.
+        monkeypatch.setattr(batching, "_GATHERING", 60.0)
+        async with asyncio.timeout(30):
+            for _ in range(5):
+                inner.errors = [UnavailableError("no")]
+                with pytest.raises(UnavailableError):
+                    await kv.get("n", [*keys, "late"])
+
+    async def test_keep_the_keys_of_a_caller_together(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        wanted = [[f"{caller}-{n}" for n in range(7)] for caller in range(30)]
+        await asyncio.gather(*[kv.get("n", keys) for keys in wanted])
+        asked = [call.split()[1:] for call in inner.calls]
+        assert [len(keys) for keys in asked] == [98, 98, 14]
+        assert [key for keys in asked for key in keys] == [key for keys in wanted for key in keys]
+
+    async def test_ask_for_each_key_once(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await inner.write("n", [pair("a")], [])
+        inner.calls.clear()
+        found = await asyncio.gather(kv.get("n", ["a", "b", "a"]), kv.get("n", ["b", "a"]))
+        assert [list(each) for each in found] == [["a"], ["a"]]
+        assert inner.calls == ["get a b"]
 
     async def test_of_no_keys_ask_nobody(self, kv: BatchingKV, inner: MemoryKV) -> None:
         assert await kv.get("n", []) == {}

@@ -1,6 +1,6 @@
 // The REST API of Workers KV on KV bindings. Runs in workerd, behind the front in server.mjs,
-// which hands over the raw request target (a URL would lose keys such as "%2E"). Requests that do
-// not come through the front wait for its delay here.
+// which hands over the raw request target (a URL would lose keys such as "%2E"). Answers to what
+// does not come through the front wait for its delay here.
 
 import {
   ApiError, LIMITS, byteLength, checkKey, checkMetadata, checkValue, errors, expirationOf, ok,
@@ -189,15 +189,13 @@ function namespaceOf({ namespace: id }) {
   return namespace;
 }
 
-/** The target of a request past the front, after the delay. */
-async function directTarget(request) {
-  if (delayMs > 0) await scheduler.wait(delayMs);
+function targetOf(request) {
   const { pathname, search } = new URL(request.url);
-  return pathname + search;
+  return request.headers.get("x-kv-target") ?? pathname + search;
 }
 
 async function answer(request, env, bill) {
-  const target = request.headers.get("x-kv-target") ?? (await directTarget(request));
+  const target = targetOf(request);
   const route = routeOf(target);
   checkAccess(request, route, env);
   const handler = handlers[`${request.method} ${route.name}`];
@@ -233,6 +231,7 @@ export default {
       },
     );
     response.headers.set("x-kv-bill", JSON.stringify(bill));
+    if (delayMs > 0 && !request.headers.has("x-kv-target")) await scheduler.wait(delayMs);
     return response;
   },
 };
