@@ -46,7 +46,8 @@ class Method(NamedTuple):
     """What is measured.
 
     `call` gets the store and the number of the call. `threads`: for each call there is a new
-    thread, with so many messages, that the store has not seen.
+    thread, with so many messages, that the store has not seen. `repeat`: a sample without delay is
+    so many calls in a row.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Method(NamedTuple):
     threads: int | None = None
     seen: bool = False
     wins: int = 1
+    repeat: int = 1
 
 
 def thread_of(name: str, resource: str = "somebody") -> Thread:
@@ -109,7 +111,7 @@ def methods_of(sizes: Sizes) -> list[Method]:
         await asyncio.gather(*[storage.get_messages(name, last=10) for name in names])
 
     return [
-        Method("get_thread_by_id", 1, lambda s, t: s.get_thread_by_id("t"), [G], [G]),
+        Method("get_thread_by_id", 1, lambda s, t: s.get_thread_by_id("t"), [G], [G], repeat=10),
         Method("save_thread", 1, lambda s, t: s.save_thread(thread_of(t)), [G, PUT], [PUT]),
         Method(
             "update_thread",
@@ -217,6 +219,7 @@ def methods_of(sizes: Sizes) -> list[Method]:
             lambda s, t: s.load_workflow_snapshot("book", "run-7"),
             [G],
             [G],
+            repeat=10,
         ),
         Method(
             f"get_workflow_runs, all {n:,}",

@@ -49,6 +49,7 @@ class Replay(ABC):
     """Sends steps, all of them or as many as tell how long all would take."""
 
     requests_each = 1
+    most_connections = 1000  # that are kept
 
     def __init__(self, server: KVServer) -> None:
         self._server = server
@@ -76,6 +77,7 @@ class Replay(ABC):
     async def connect(self, steps: Sequence[Step]) -> None:
         """Have as many connections as the steps need at once."""
         widest = max(step.measured if step.parallel else 1 for step in steps)
+        widest = min(widest, self.most_connections)
         await self.step(Step("get", widest, parallel=True), widest)
 
     def requests(self, steps: Sequence[Step]) -> int:
@@ -196,6 +198,8 @@ class Bare:
 class OfficialSDK(Replay):
     """The `cloudflare` package; it knows its namespace."""
 
+    most_connections = 20
+
     def __init__(self, server: KVServer, namespace: str) -> None:
         super().__init__(server)
         self._where = {"account_id": server.account_id, "namespace_id": namespace}
@@ -205,7 +209,9 @@ class OfficialSDK(Replay):
 
         # As many connections as the SDK has by itself.
         limits = httpx.Limits(
-            max_connections=1000, max_keepalive_connections=100, keepalive_expiry=_KEEP_ALIVE
+            max_connections=100,
+            max_keepalive_connections=self.most_connections,
+            keepalive_expiry=_KEEP_ALIVE,
         )
         self._client = AsyncCloudflare(
             api_token=self._server.token,

@@ -130,7 +130,8 @@ class Bench:
             await self.server.control(delayMs=delay)
 
         starts = {side: partial(connected, side) for side in sides}
-        found = await in_turns(sides, rounds=rounds, before=starts, budget=5.0)
+        repeat = 1 if delay else method.repeat
+        found = await in_turns(sides, rounds=rounds, repeat=repeat, before=starts, budget=5.0)
         for side in (OURS, BARE):
             if side in found and found[side].failure:
                 raise RuntimeError(f"{method.name}, {side}: {found[side].failure}")

@@ -48,7 +48,9 @@ class RateBudget:
 
     async def _acquire(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        if self._left is None:
+        if self._left is None and self._limiter.has_capacity():
+            await self._limiter.acquire()
+        elif self._left is None:
             try:
                 async with asyncio.timeout_at(until):
                     await self._limiter.acquire()

@@ -33,6 +33,8 @@ _CONNECTIONS = 300
 # Seconds. A new connection costs round trips, and an agent's turns are some time apart. Cloudflare
 # closes idle ones after 400 seconds, but some networks between forget them within a minute.
 _KEEP_ALIVE = 30.0
+# Bytes. A larger body is sent in parts, or aiohttp would warn that it holds up the event loop.
+_LARGE = 2**20
 _ATTEMPTS = 6
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.5)
 
@@ -87,7 +89,9 @@ class Client:
         body: bytes | None = None,
     ) -> Any:
         """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`."""
-        url = yarl.URL(self._root + path, encoded=True).with_query(query)
+        url = yarl.URL(self._root + path, encoded=True)
+        if query:
+            url = url.with_query(query)
         until = asyncio.get_running_loop().time() + self._timeout
 
         failure: StorageError | None = None
@@ -140,7 +144,7 @@ class Client:
                 async with self._session.request(
                     method,
                     url,
-                    data=None if body is None else io.BytesIO(body),
+                    data=body if body is None or len(body) < _LARGE else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
                 ) as response:
