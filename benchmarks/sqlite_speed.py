@@ -165,7 +165,7 @@ async def grown(sides: Sequence[Side], sizes: Sequence[int], rounds: int) -> Res
 
 
 async def measured(quick: bool) -> tuple[Results, Results, dict[str, Samples]]:
-    size, rounds = 1_000, 5 if quick else 15
+    size, rounds = 1_000, 5 if quick else 25
     sizes = [1_000, 10_000] if quick else [1_000, 10_000, 100_000, 1_000_000]
     with tempfile.TemporaryDirectory() as directory:
         sides: list[Side] = [Plain(), Ours(), *[peer() for peer in PEERS]]
