@@ -172,6 +172,11 @@ Within {OVER_LIMIT} round trips of the floor at {slow} ms: {sum(raw)} of {len(fo
 {sum(own)} when the time of the bare requests is taken off. What is promised, and what is not kept:
 
 {table(TARGET_HEAD, targets(found))}
+
+Not to be had: 300 listings at once within {OVER_LIMIT} round trips, when their requests alone
+take longer on these cores (a listing has no bulk form); and 10 times where it fans out against a
+replay without a limit, whose chain of dependent requests is mostly itself less than 10 times the
+floor.
 """
 
 
