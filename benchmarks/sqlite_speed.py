@@ -220,7 +220,7 @@ def report(found: Results, long: Results, still: dict[str, Samples]) -> str:
         ]
         for name, sizes in long.items()
     ]
-    blob = found[BATCH]["langgraph AsyncSqliteSaver"].median / plain[BATCH].median
+    blob = found[BATCH]["langgraph AsyncSqliteSaver"].ratio(plain[BATCH])
     held_by = [[name, duration(samples.median)] for name, samples in still.items()]
     return f"""
 ## SQLite
@@ -252,8 +252,8 @@ What is promised, and the peers that come nearest:
 
 Two of them are not to be had. DiskStore, one by one: it never leaves the event loop's thread, and
 holds up everybody for as long as the disk takes. langgraph's batch: one blob takes
-{short(blob)} of the time in which plain sqlite3 itself writes a row for each message, without which
-none can be found, changed or deleted by itself.
+{blob} of the time in which plain sqlite3 itself writes a row for each message,
+without which none can be found, changed or deleted by itself.
 """
 
 
