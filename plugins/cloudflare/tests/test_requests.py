@@ -160,6 +160,22 @@ async def test_concurrent_calls_share_requests(
     assert requests.count(GET) <= 300
 
 
+async def test_a_long_listing_of_threads_has_their_order_and_touches(
+    memory_kv: KVServer, writer: Storage
+) -> None:
+    threads = [Thread(id=f"t{n}", resource_id="r") for n in range(120)]
+    await writer.batch_insert("threads", threads)
+    moved = [thread.id for thread in threads[::7]]
+    await writer.save_messages([messages(thread_id, 1)[0] for thread_id in moved])
+    await asyncio.sleep(1.5)  # until their touches are stored
+    async with rest_store(memory_kv) as reader, requests_of(memory_kv) as requests:
+        found = await reader.get_threads_by_resource_id("r")
+    assert requests == [LIST, *[GET] * 3]  # of 240 keys: each thread and its touches
+    assert [thread.id for thread in found] == [thread.id for thread in reversed(threads)]
+    later = {thread.id for thread in found if thread.updated_at > thread.created_at}
+    assert later == set(moved)
+
+
 async def test_touches_are_merged(memory_kv: KVServer, writer: Storage) -> None:
     await writer.save_thread(Thread(id="t", resource_id="r"))
     await memory_kv.control(reset=True, recordBodies=True)
