@@ -75,7 +75,7 @@ class Layout:
         self.version = f"SELECT _version FROM {self.name} WHERE {this}"
         self.purge = f"DELETE FROM {self.name} WHERE _expires <= ?"
         self.delete = f"DELETE FROM {self.name} WHERE {this}"
-        self.touched = f"SELECT _touched > ? FROM {self.name} WHERE {this}"
+        self.touched = f"SELECT _touched > ? FROM {self.name} WHERE {this} AND {_ALIVE}"
         self.touch = (
             f"UPDATE {self.name} SET _touched = max(?, coalesce(_touched, {_NEVER})) WHERE {this}"
         )

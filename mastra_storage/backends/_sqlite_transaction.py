@@ -112,12 +112,13 @@ class Transaction:
         table = op.row.table if isinstance(op, Put) else op.table
         if not isinstance(op, Touch) or (self._rows and self._rows[0].table.name == table.name):
             self.flush()
+        if isinstance(op, Touch):
+            self._touch(layout_of(table), op)
+            return
         layout = self._layout(table)
         there = self._is_there(layout)
         if isinstance(op, Put):
             self._put_if(op, self._version(layout, op.row.key) if there else None)
-        elif isinstance(op, Touch):
-            self._touch(layout, op, there)
         elif isinstance(op, Delete):
             self._delete(layout, op, there)
         elif there and isinstance(op, Fit):
@@ -144,12 +145,12 @@ class Transaction:
             raise ConflictError(f"the row {row.key!r} of {row.table.name!r} has changed")
         self._put(put)
 
-    def _touch(self, layout: Layout, touch: Touch, there: bool) -> None:
+    def _touch(self, layout: Layout, touch: Touch) -> None:
         key, at = touch.key, touch.at
-        since = self._moment - TOUCH_AGAIN
-        found = (
-            self._connection.execute(layout.touched, (since, *key)).fetchone() if there else None
-        )
+        found = None
+        if self._is_there(layout):
+            asked = (self._moment - TOUCH_AGAIN, *key, self._moment)
+            found = self._connection.execute(layout.touched, asked).fetchone()
         if found is None:
             raise NotFoundError(f"there is no row {key!r} in {layout.table.name!r} to touch")
         if found[0]:

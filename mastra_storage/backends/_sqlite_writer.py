@@ -180,8 +180,6 @@ class Writer:
         if self._prepared:
             return
         if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            # Of a new file. Rows of a kilobyte leave much of a page of 4,096 bytes unused.
-            self._connection.execute("PRAGMA page_size=8192")
             patiently(self._connection, "PRAGMA journal_mode=WAL", self._patience)
         self._connection.execute("PRAGMA synchronous=FULL")
         if not check(self._connection):

@@ -188,16 +188,15 @@ async def test_a_damaged_file_is_an_error_not_an_empty_store(
     assert path.read_bytes() == content  # nothing was made worse
 
 
-async def test_new_files_have_large_pages_and_others_keep_theirs(tmp_path: Path) -> None:
-    paths = {4096: tmp_path / "old.db", 8192: tmp_path / "new.db"}
-    with closing(sqlite3.connect(paths[4096])) as connection:
+async def test_a_file_keeps_its_page_size(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size=8192")
         connection.execute("CREATE TABLE notes (text)")
-    for size, path in paths.items():
-        await fill(path)
-        await fill(path)
-        with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA page_size").fetchone() == (size,)
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    await fill(path)
+    await fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA page_size").fetchone() == (8192,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_a_damaged_message_is_named_however_it_is_read(path: Path) -> None:
