@@ -94,22 +94,43 @@ class AgentsSQLAlchemy(AgentsSQLite):
 
 
 class LangGraph(Side):
-    """LangGraph's `AsyncSqliteSaver`: each step saves the state, which holds all messages."""
+    """LangGraph's `AsyncSqliteSaver`: each step saves the state, which holds all messages.
+
+    They are LangChain's, of which its reducer `add_messages` makes whatever it is given.
+    """
 
     name = "langgraph AsyncSqliteSaver"
+    file = "langgraph.db"
 
     async def open(self, directory: Path) -> None:
         from langgraph.checkpoint.base import empty_checkpoint
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
         self._empty = empty_checkpoint
-        self._path = wal_file(directory / "langgraph.db")
+        self._path = wal_file(directory / self.file)
         self._context = AsyncSqliteSaver.from_conn_string(str(self._path))
         self._saver = await self._context.__aenter__()
         self._states: dict[str, list[Any]] = {}
 
     async def close(self) -> None:
         await self._context.__aexit__(None, None, None)
+
+    def prepared(self, message: Message) -> Any:
+        from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+        content, of = message.content, {"id": message.id}
+        if message.role == "user":
+            return HumanMessage(content, **of)
+        if message.role == "tool":
+            result = json.dumps(content["content"])
+            return ToolMessage(result, tool_call_id=content["tool_call_id"], **of)
+        calls = []
+        if isinstance(content, dict):
+            for call in content["tool_calls"]:
+                name, arguments = call["function"]["name"], call["function"]["arguments"]
+                calls.append({"id": call["id"], "name": name, "args": json.loads(arguments)})
+            content = ""
+        return AIMessage(content, tool_calls=calls, response_metadata=message.metadata, **of)
 
     async def start(self, thread: str) -> None:
         self._states[thread] = []
@@ -145,6 +166,17 @@ class LangGraph(Side):
     async def newest_threads(self, count: int) -> int:
         listed = self._saver.alist(None, filter={"user": RESOURCE}, limit=count)
         return len([item async for item in listed])
+
+
+class LangGraphDicts(LangGraph):
+    """The same with plain dicts, as a state that has a reducer of its own can hold them."""
+
+    name = "langgraph, of plain dicts"
+    file = "langgraph-dicts.db"
+    usual = False
+
+    def prepared(self, message: Message) -> Any:
+        return msgspec.to_builtins(message)
 
 
 class Agno(Side):
@@ -318,6 +350,7 @@ PEERS: tuple[type[Side], ...] = (
     AgentsSQLite,
     AgentsSQLAlchemy,
     LangGraph,
+    LangGraphDicts,
     Agno,
     DiskStore,
     GoogleADK,
@@ -327,6 +360,7 @@ DISTRIBUTIONS = (
     "SQLAlchemy",
     "aiosqlite",
     "langgraph-checkpoint-sqlite",
+    "langchain-core",
     "agno",
     "py-key-value-aio",
     "diskcache",

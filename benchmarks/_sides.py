@@ -25,6 +25,7 @@ class Side(ABC):
 
     name = ""
     batch_is_rows = True  # not one blob, nor missing
+    usual = True  # the way it is used, against which promises are measured
 
     @abstractmethod
     async def open(self, directory: Path) -> None: ...

@@ -190,6 +190,7 @@ def growth_of(sizes: dict[str, Samples]) -> float:
 
 def targets(found: Results, long: Results) -> list[list[str]]:
     plain, ours = Plain.name, Ours.name
+    usual = {peer.name for peer in PEERS if peer.usual}
     rows = []
     for column, samples in found.items():
         ratio = samples[ours].median / samples[plain].median
@@ -197,7 +198,7 @@ def targets(found: Results, long: Results) -> list[list[str]]:
     rows.append(target("last 20, longest to shortest", growth_of(long[ours]), GROWTH_LIMIT))
     for column, samples in found.items():
         for name, peer in samples.items():
-            if name not in (plain, ours) and peer.seconds:
+            if name in usual and peer.seconds:
                 limit = BLOB_LIMIT if (name, column) in BLOBS else 1.0
                 ratio = samples[ours].median / peer.median
                 if ratio > limit / 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from math import isfinite
+from math import hypot, isfinite
 from typing import Any
 
 MAX_DEPTH = 100
@@ -98,11 +98,11 @@ def _among(values: list[Any], kinds: set[type], wanted: frozenset[type]) -> list
 
 
 def _are_plain(numbers: Sequence[float]) -> bool:
-    """Whether none is not finite, or of more digits than usual."""
-    # `max` and `min` may pass over a NaN. A sum is finite only when all are.
-    return (
-        max(numbers) < _MAX_PLAIN_INT and min(numbers) > -_MAX_PLAIN_INT and isfinite(sum(numbers))
-    )
+    """Whether none is not finite, or of more digits than a float can have."""
+    try:
+        return isfinite(hypot(*numbers))
+    except OverflowError:
+        return False
 
 
 def check_json(value: Any, depth: int = 0) -> None:
