@@ -47,6 +47,7 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection, moment: int) -> None:
         """`moment`: now, in microseconds; rows that have expired by then are not there."""
         self.late: list[LateTouch] = []
+        self.size = 0  # bytes of values stored
         self._connection = connection
         self._moment = moment
         self._layouts: dict[int, Layout] = {}
@@ -88,6 +89,7 @@ class Transaction:
         rows, self._rows = self._rows, []
         if not rows:
             return
+        self.size += sum([len(row.value) for row in rows])
         layout = self._layout(rows[0].table)
         if not self._is_there(layout):
             self._execute_all(layout.create())

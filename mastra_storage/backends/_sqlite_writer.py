@@ -31,6 +31,13 @@ from mastra_storage.schema import Key
 # How many ops are committed together at most, so that no caller waits for too many others.
 _MAX_OPS = 20_000
 
+# SQLite brings the log into the file within a commit, whose caller waits for it. Here that is done
+# after the commit that makes about so many bytes of log; SQLite does it after so many pages.
+_LOG_BYTES = 4_000_000
+_MOST_LOG_PAGES = 4_000
+# What a commit logs beside its values, of one row.
+_COMMIT_BYTES = 12_000
+
 
 class Job(NamedTuple):
     """A write that waits, and whom to tell."""
@@ -63,6 +70,7 @@ class Writer:
         self._wake = wake
         self._file = _identity(path)
         self._prepared = False
+        self._logged = 0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._late: dict[tuple[str, Key], LateTouch] = {}
         self._late_at = 0.0
@@ -87,6 +95,8 @@ class Writer:
             jobs, stopping = self._waiting()
             if jobs:
                 self._handover.call(self._settle, jobs, self._commit(jobs))
+                if self._logged > _LOG_BYTES:
+                    self._checkpoint()
             if self._late and (stopping or time.monotonic() >= self._late_at):
                 self._commit_late(stopping)
 
@@ -142,6 +152,7 @@ class Writer:
                 return [mapped(exc, self._path)]
             # One of them broke the whole transaction: find out which, each on its own.
             return [outcome for job in jobs for outcome in self._commit([job])]
+        self._logged += _COMMIT_BYTES + transaction.size
         self._postpone(transaction.late)
         return outcomes
 
@@ -171,6 +182,14 @@ class Writer:
         self._late.clear()
         self._handover.call(self._wake)
 
+    def _checkpoint(self) -> None:
+        """Bring what was committed from the log into the file, when its callers know already."""
+        self._logged = 0
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as exc:  # all of it is in the log still, and safe there
+            _log.debug("checkpoint: %s", mapped(exc, self._path))
+
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
@@ -182,6 +201,7 @@ class Writer:
         if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             patiently(self._connection, "PRAGMA journal_mode=WAL", self._patience)
         self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={_MOST_LOG_PAGES}")
         if not check(self._connection):
             migrate(self._connection, self._patience)
         # From here on locks are waited for as `patiently` does.
