@@ -95,6 +95,7 @@ class Writer:
             jobs, stopping = self._waiting()
             if jobs:
                 self._handover.call(self._settle, jobs, self._commit(jobs))
+                del jobs  # not to be kept alive until the next ones come
                 if self._logged > _LOG_BYTES:
                     self._checkpoint()
             if self._late and (stopping or time.monotonic() >= self._late_at):
