@@ -145,8 +145,8 @@ class Writer:
             else:
                 outcomes = [transaction.apply_apart(job.ops) for job in jobs]
             transaction.flush()
-            self._connection.execute("COMMIT")
             self._check_file()
+            self._connection.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001
             self._roll_back()
             if len(jobs) == 1:
