@@ -45,6 +45,10 @@ class Absent(Exception):  # noqa: N818  (nothing went wrong)
     """A side has nothing that does what is measured."""
 
 
+class Failure(Exception):  # noqa: N818
+    """What a side raised in a process of its own, by name."""
+
+
 @dataclass
 class Samples:
     """The seconds that one side took, or why there are none."""
@@ -102,9 +106,12 @@ async def in_turns(
             try:
                 if before is not None and name in before:
                     await before[name]()
-                samples.seconds.append(await _sample(sides[name], repeat, clock))
+                samples.seconds.append(await sample(sides[name], repeat=repeat, clock=clock))
             except Absent:
                 samples.failure = "–"
+            except Failure as exc:
+                samples.failure = f"fails: {exc}"
+                samples.seconds.clear()
             except Exception as exc:  # noqa: BLE001  (the report names it)
                 samples.failure = f"fails: {type(exc).__name__}"
                 samples.seconds.clear()
@@ -112,7 +119,10 @@ async def in_turns(
     return found
 
 
-async def _sample(call: Call, repeat: int, clock: Callable[[], float]) -> float:
+async def sample(
+    call: Call, *, repeat: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """The seconds of one of `repeat` calls in a row, or of as many as half a second allows."""
     gc.collect()
     done = 0
     taken = 0.0

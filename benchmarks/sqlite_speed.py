@@ -1,6 +1,7 @@
 """SQLite: against plain sqlite3, and against what users would pick instead.
 
-All sides keep 1,000 messages of about 1 KB with the same durability. See `_peers.py` for how.
+All sides keep 1,000 messages of about 1 KB with the same durability, each in a process of its own.
+See `_peers.py` for how, and `_sqlite_work.py` for what they are asked.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ import asyncio
 import sqlite3
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 
-from _conversations import batches_of, messages_of
+from _apart import Apart, apart
 from _measure import (
     TARGET_HEAD,
     Samples,
@@ -30,15 +28,26 @@ from _measure import (
     table,
     target,
 )
-from _peers import DISTRIBUTIONS, PEERS, AgentsSQLite, check_default
+from _peers import DISTRIBUTIONS, PEERS, AgentsSQLite, LangGraphDicts, check_default
 from _plots import dots
-from _sides import Ours, Plain, Side
+from _sides import Ours, Plain
+from _sqlite_work import (
+    AT_ONCE,
+    BATCH,
+    COLUMNS,
+    EACH,
+    EVERY,
+    LAST,
+    THREADS,
+    fill,
+    fill_threads,
+    hold,
+    read,
+    write,
+)
 
 Results = dict[str, dict[str, Samples]]
 
-EACH, BATCH, AT_ONCE = "one by one", "one batch", "all at once"
-LAST, EVERY, THREADS = "last 20", "all", "20 threads"
-COLUMNS = (EACH, BATCH, AT_ONCE, LAST, EVERY, THREADS)
 LIMITS = {EACH: 3.0, BATCH: 1.5, AT_ONCE: 0.5, LAST: 4.0, EVERY: 1.6, THREADS: 10.0}
 GROWTH_LIMIT = 1.3
 PLOT = "benchmarks-sqlite.svg"
@@ -47,120 +56,44 @@ BLOB_LIMIT = 1.5
 GROWING = (Plain, Ours, AgentsSQLite)
 
 
-async def written(sides: Sequence[Side], column: str, size: int, rounds: int) -> dict[str, Samples]:
-    """The time to write `size` messages into a new thread."""
-    progress(f"writing {column}")
-    numbers = count()
-    ready: dict[str, tuple[str, list[object]]] = {}
-
-    def setup(side: Side) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            thread = f"{column} {next(numbers)}"
-            await side.start(thread)
-            ready[side.name] = thread, [side.prepared(m) for m in messages_of(thread, size)]
-
-        return run
-
-    def call(side: Side) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            thread, items = ready[side.name]
-            if column == EACH:
-                for item in items:
-                    await side.add(thread, item)
-            elif column == BATCH:
-                await side.add_batch(thread, items)
-            else:
-                await side.add_at_once(thread, items)
-
-        return run
-
-    return await in_turns(
-        {side.name: call(side) for side in sides},
-        before={side.name: setup(side) for side in sides},
-        rounds=rounds,
-    )
-
-
-async def held(sides: Sequence[Side], size: int) -> dict[str, Samples]:
-    """How long the event loop stands still while a message is written: its longest turn."""
-    progress("writing, the event loop watched")
-    found = {side.name: Samples() for side in sides}
-    for side in sides:
-        thread = "watched"
-        await side.start(thread)
-        async with turning() as turns:
-            for item in [side.prepared(message) for message in messages_of(thread, size)]:
-                turns.clear()
-                await side.add(thread, item)
-                await asyncio.sleep(0)
-                found[side.name].seconds.append(max(turns))
+async def written(sides: Sequence[Apart], size: int, rounds: int) -> Results:
+    """The times to write `size` messages into a new thread."""
+    found: Results = {}
+    for column in (EACH, BATCH, AT_ONCE):
+        progress(f"writing {column}")
+        calls = {side.name: partial(side.do, write, column, size) for side in sides}
+        found[column] = await in_turns(calls, rounds=rounds)
     return found
 
 
-@asynccontextmanager
-async def turning() -> AsyncIterator[list[float]]:
-    """The seconds that each turn of the event loop takes."""
-    turns: list[float] = []
-
-    async def turn() -> None:
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            turns.append(now - last)
-            last = now
-
-    task = asyncio.create_task(turn())
-    await asyncio.sleep(0)
-    try:
-        yield turns
-    finally:
-        task.cancel()
+async def held(sides: Sequence[Apart], size: int) -> dict[str, Samples]:
+    """How long the event loop stands still while a message is written."""
+    progress("writing, the event loop watched")
+    return {side.name: Samples(await side.do(hold, size)) for side in sides}
 
 
-async def filled(side: Side, thread: str, size: int) -> None:
-    """A thread to read from."""
-    await side.start(thread)
-    for batch in batches_of(thread, size, 10_000):
-        items = [side.prepared(message) for message in batch]
-        if side.batch_is_rows:
-            await side.add_batch(thread, items)
-        else:
-            for item in items:
-                await side.add(thread, item)
-
-
-async def read(sides: Sequence[Side], size: int, rounds: int) -> Results:
+async def found_again(sides: Sequence[Apart], size: int, rounds: int) -> Results:
     """The times to read from a thread of `size` messages, and of as many threads."""
+    progress("reading")
     for side in sides:
-        await filled(side, "read", size)
-        await side.start_many([f"thread {n}" for n in range(size)])
-
-    def checked(call: Callable[[], Awaitable[int]], wanted: int) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            if await call() != wanted:
-                raise RuntimeError("a side did not read what was asked")
-
-        return run
-
-    last = {side.name: checked(partial(side.last, "read", 20), 20) for side in sides}
-    every = {side.name: checked(partial(side.every, "read"), size) for side in sides}
-    threads = {side.name: checked(partial(side.newest_threads, 20), 20) for side in sides}
-    return {
-        LAST: await in_turns(last, rounds=rounds, repeat=20),
-        EVERY: await in_turns(every, rounds=rounds),
-        THREADS: await in_turns(threads, rounds=rounds, repeat=20),
-    }
+        await side.do(fill, "read", size)
+        await side.do(fill_threads, size)
+    found: Results = {}
+    for column in (LAST, EVERY, THREADS):
+        calls = {side.name: partial(side.do, read, column, "read", size) for side in sides}
+        found[column] = await in_turns(calls, rounds=rounds)
+    return found
 
 
-async def grown(sides: Sequence[Side], sizes: Sequence[int], rounds: int) -> Results:
+async def grown(sides: Sequence[Apart], sizes: Sequence[int], rounds: int) -> Results:
     """The time to read the last 20 messages of threads of different lengths."""
+    progress("threads that grow")
     found: Results = {}
     for side in sides:
         for size in sizes:
-            await filled(side, f"long {size}", size)
-        reads = {f"{size:,}": partial(side.last, f"long {size}", 20) for size in sizes}
-        found[side.name] = await in_turns(reads, rounds=rounds, repeat=20)
+            await side.do(fill, f"long {size}", size)
+        calls = {f"{n:,}": partial(side.do, read, LAST, f"long {n}", n) for n in sizes}
+        found[side.name] = await in_turns(calls, rounds=rounds)
     return found
 
 
@@ -168,17 +101,12 @@ async def measured(quick: bool) -> tuple[Results, Results, dict[str, Samples]]:
     size, rounds = 1_000, 5 if quick else 25
     sizes = [1_000, 10_000] if quick else [1_000, 10_000, 100_000, 1_000_000]
     with tempfile.TemporaryDirectory() as directory:
-        sides: list[Side] = [Plain(), Ours(), *[peer() for peer in PEERS]]
-        for side in sides:
-            await side.open(Path(directory))
-        found = {column: await written(sides, column, size, rounds) for column in COLUMNS[:3]}
-        still = await held(sides, 50 if quick else 200)
-        progress("reading")
-        found |= await read(sides, size, rounds)
-        progress("threads that grow")
-        long = await grown([s for s in sides if type(s) in GROWING], sizes, 2 * rounds)
-        for side in sides:
-            await side.close()
+        async with apart((Plain, Ours, *PEERS), Path(directory)) as sides:
+            found = await written(sides, size, rounds)
+            still = await held(sides, 50 if quick else 200)
+            found |= await found_again(sides, size, rounds)
+            growing = [side for side in sides if side.kind in GROWING]
+            long = await grown(growing, sizes, 2 * rounds)
     return found, long, still
 
 
@@ -210,7 +138,7 @@ def report(found: Results, long: Results, still: dict[str, Samples]) -> str:
     plain = {column: samples[Plain.name] for column, samples in found.items()}
     rows = [
         [name, *[found[column][name].ratio(plain[column]) for column in COLUMNS]]
-        for name in plain and found[EACH]
+        for name in found[EACH]
     ]
     rows[0] = [Plain.name, *[f"1 ({duration(plain[column].median)})" for column in COLUMNS]]
     growth = [
@@ -221,16 +149,17 @@ def report(found: Results, long: Results, still: dict[str, Samples]) -> str:
         ]
         for name, sizes in long.items()
     ]
-    blob = found[BATCH]["langgraph AsyncSqliteSaver"].ratio(plain[BATCH])
+    ours, dicts = Ours.name, LangGraphDicts.name
+    blobs = {name: found[name][ours].ratio(found[name][dicts]) for name in (BATCH, EVERY)}
     held_by = [[name, duration(samples.median)] for name, samples in still.items()]
     return f"""
 ## SQLite
 
 1,000 messages of about 1 KB in one thread: written one by one, as one batch, all at once by as
 many tasks; the last 20 and all of them read; and the 20 newest of 1,000 threads of one resource.
-Every side is in WAL mode with `synchronous=FULL`: what was acknowledged is on disk. langgraph keeps
-the growing list in its state, agno a message a run (and runs it has read in memory); their one
-batch is one blob. DiskStore has no order: it is asked for keys that are known.
+Every side runs in a process of its own, in WAL mode with `synchronous=FULL`: what was acknowledged
+is on disk. langgraph keeps the growing list in its state, agno a message a run (and runs it has read
+in memory); their one batch is one blob. DiskStore has no order: it is asked for keys that are known.
 {machine(("msgspec", *DISTRIBUTIONS), f"SQLite {sqlite3.sqlite_version}")}
 
 ![Times plain sqlite3, by column and store]({PLOT})
@@ -251,10 +180,11 @@ What is promised, and the peers that come nearest:
 
 {table(TARGET_HEAD, targets(found, long))}
 
-Two of them are not to be had. DiskStore, one by one: it never leaves the event loop's thread, and
-holds up everybody for as long as the disk takes. langgraph's batch: one blob takes
-{blob} of the time in which plain sqlite3 itself writes a row for each message,
-without which none can be found, changed or deleted by itself.
+DiskStore, one by one, is not to be had: it never leaves the event loop's thread, and holds up
+everybody for as long as the disk takes. langgraph keeps LangChain's messages, of which its reducer
+`add_messages` makes whatever it is given. A state with a reducer of its own may hold plain dicts:
+a row for each message takes {blobs[BATCH]} times as long to write in one batch as their blob,
+and {blobs[EVERY]} times to read in full.
 """
 
 
