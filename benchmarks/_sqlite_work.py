@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
-from uuid import uuid4
 
 from _conversations import batches_of, messages_of
 from _measure import sample
@@ -18,10 +18,12 @@ LAST, EVERY, THREADS = "last 20", "all", "20 threads"
 COLUMNS = (EACH, BATCH, AT_ONCE, LAST, EVERY, THREADS)
 FEW = 20
 
+_numbers = count()
+
 
 async def write(side: Side, column: str, size: int) -> float:
     """The seconds in which `size` messages are written into a new thread."""
-    thread = f"{column} {uuid4()}"
+    thread = f"{column} {next(_numbers)}"
     await side.start(thread)
     items = [side.prepared(message) for message in messages_of(thread, size)]
 

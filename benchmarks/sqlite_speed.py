@@ -158,8 +158,8 @@ def report(found: Results, long: Results, still: dict[str, Samples]) -> str:
 1,000 messages of about 1 KB in one thread: written one by one, as one batch, all at once by as
 many tasks; the last 20 and all of them read; and the 20 newest of 1,000 threads of one resource.
 Every side runs in a process of its own, in WAL mode with `synchronous=FULL`: what was acknowledged
-is on disk. langgraph keeps the growing list in its state, agno a message a run (and runs it has read
-in memory); their one batch is one blob. DiskStore has no order: it is asked for keys that are known.
+is on disk. langgraph keeps the growing list in its state, agno a message a run (and runs it has
+read in memory); their one batch is one blob. DiskStore has no order: it is asked for known keys.
 {machine(("msgspec", *DISTRIBUTIONS), f"SQLite {sqlite3.sqlite_version}")}
 
 ![Times plain sqlite3, by column and store]({PLOT})
