@@ -23,14 +23,17 @@ __all__ = ["span_trees", "traces"]
 def traces(
     url: Url,
     trace_id: Annotated[str | None, typer.Option(help="All spans of this trace.")] = None,
+    thread: Annotated[str | None, typer.Option(help="Only spans of this thread.")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest spans as trees, or all of one trace.
 
     [dim]$[/] mastra-storage traces sqlite:///agent.db --trace-id 4bf92f3577b34da6
+
+    [dim]$[/] mastra-storage traces sqlite:///agent.db --thread thread-1 --limit 20
     """
-    spans = run(_traces(url, trace_id, limit))
+    spans = run(_traces(url, trace_id, thread, limit))
     if as_json:
         print_json(spans)
         return
@@ -39,13 +42,17 @@ def traces(
     output.print(plural(len(spans), "span") if spans else "no spans", style="dim")
 
 
-async def _traces(url: str, trace_id: str | None, limit: int) -> list[Trace]:
+async def _traces(url: str, trace_id: str | None, thread: str | None, limit: int) -> list[Trace]:
     async with open_existing(url) as storage:
         page = await storage.get_traces(
-            trace_id=trace_id, per_page=None if trace_id else limit, count=False
+            trace_id=trace_id,
+            thread_id=thread,
+            per_page=None if trace_id else limit,
+            count=False,
         )
         if trace_id is not None and not page.items:
-            raise NotFoundError(f"there is no trace {trace_id!r}")
+            where = "" if thread is None else f" with spans of thread {thread!r}"
+            raise NotFoundError(f"there is no trace {trace_id!r}{where}")
         return page.items
 
 

@@ -330,6 +330,9 @@ def test_traces_are_trees() -> None:
         "6 spans",
     ]
     assert "7 spans" in ok("traces", "sqlite:///a.db")
+    of_thread = ok("traces", "sqlite:///a.db", "--thread", "trip")
+    assert [line.split()[1] for line in of_thread.splitlines()[1:]] == ["grandchild", "span"]
+    assert ok("traces", "sqlite:///a.db", "--thread", "nobody's") == "no spans\n"
     assert len(ok("traces", "sqlite:///a.db", "--json", "--limit", "2").splitlines()) == 2
 
 
@@ -456,6 +459,11 @@ def _wal_size(file: str) -> int:
         (3, ["import", "missing.jsonl", "sqlite:///a.db"], "there is no file missing.jsonl"),
         (3, ["messages", "sqlite:///a.db", "nobody"], "no thread 'nobody'"),
         (3, ["traces", "sqlite:///a.db", "--trace-id", "x"], "no trace 'x'"),
+        (
+            3,
+            ["traces", "sqlite:///a.db", "--trace-id", "x", "--thread", "t"],
+            "no trace 'x' with spans of thread 't'",
+        ),
         (4, ["import", "bad.jsonl", "sqlite:///a.db"], "bad.jsonl, line 2: is not JSON"),
         (5, ["threads", "redis://host?token=hunter2"], "no backend for 'redis'"),
         (5, ["threads", "https://host"], "a storage URL names a backend: sqlite:///FILE"),
