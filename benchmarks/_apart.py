@@ -7,10 +7,10 @@ business; in one process it would make all of them slower.
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -45,8 +45,11 @@ class Apart:
         return found
 
     def _ask(self, asked: Any) -> Any:
-        self._connection.send(asked)
-        found, absent, failure = self._connection.recv()
+        try:
+            self._connection.send(asked)
+            found, absent, failure = self._connection.recv()
+        except (EOFError, OSError):
+            raise Failure("its process ended") from None
         if absent:
             raise Absent
         if failure:
@@ -72,7 +75,8 @@ async def _started(kind: type[Side], directory: Path) -> AsyncIterator[Apart]:
         side = Apart(kind, here)
         await side.do(_open, directory)
         yield side
-        await side.do(_close)
+        with suppress(Failure):  # which its measurements say already
+            await side.do(_close)
     finally:
         here.close()
         process.join()
@@ -80,8 +84,6 @@ async def _started(kind: type[Side], directory: Path) -> AsyncIterator[Apart]:
 
 async def _open(side: Side, directory: Path) -> None:
     await side.open(directory)
-    gc.collect()
-    gc.freeze()  # what is there already is not looked at over and over
 
 
 async def _close(side: Side) -> None:
@@ -104,5 +106,6 @@ async def _answer(side: Side, connection: Connection) -> None:
         except Absent:
             absent = True
         except Exception as exc:  # noqa: BLE001  (the report names it)
+            traceback.print_exc()
             failure = type(exc).__name__
         connection.send((found, absent, failure))

@@ -69,8 +69,8 @@ class Samples:
 
     def ratio(self, base: Samples) -> str:
         """How many times as long as `base`, with the quartiles."""
-        if not self.seconds:
-            return self.failure
+        if not self.seconds or not base.seconds:
+            return self.failure or base.failure
         low, high = (value / base.median for value in self.quartiles)
         return f"{short(self.median / base.median)} ({short(low)}–{short(high)})"
 

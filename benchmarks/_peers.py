@@ -135,6 +135,9 @@ class LangGraph(Side):
     async def start(self, thread: str) -> None:
         self._states[thread] = []
 
+    def forget(self, thread: str) -> None:
+        del self._states[thread]
+
     async def add(self, thread: str, item: Any) -> None:
         await self.add_batch(thread, [item])
 

@@ -40,6 +40,9 @@ class Side(ABC):
     async def start(self, thread: str) -> None:  # noqa: B027 - most need nothing
         """Get ready for the messages of a thread; not measured either."""
 
+    def forget(self, thread: str) -> None:  # noqa: B027 - most keep nothing
+        """Let go of what is in memory of a thread that is not needed again."""
+
     @abstractmethod
     async def add(self, thread: str, item: Any) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ LAST, EVERY, THREADS = "last 20", "all", "20 threads"
 COLUMNS = (EACH, BATCH, AT_ONCE, LAST, EVERY, THREADS)
 FEW = 20
 
+# Seconds for what a side does after it has answered, before it is the next one's turn.
+_REST = 0.05
 _numbers = count()
 
 
@@ -36,7 +39,10 @@ async def write(side: Side, column: str, size: int) -> float:
         BATCH: lambda: side.add_batch(thread, items),
         AT_ONCE: lambda: side.add_at_once(thread, items),
     }
-    return await sample(calls[column])
+    seconds = await _timed(calls[column])
+    side.forget(thread)
+    await asyncio.sleep(_REST)
+    return seconds
 
 
 async def fill(side: Side, thread: str, size: int) -> None:
@@ -68,7 +74,13 @@ async def read(side: Side, column: str, thread: str, size: int) -> float:
         if await calls[column]() != (size if column == EVERY else FEW):
             raise RuntimeError("a side did not read what was asked")
 
-    return await sample(checked, repeat=1 if column == EVERY else 20)
+    return await _timed(checked, repeat=1 if column == EVERY else 20)
+
+
+async def _timed(call: Callable[[], Awaitable[object]], repeat: int = 1) -> float:
+    gc.collect()
+    gc.freeze()  # what is there already is not looked at over and over
+    return await sample(call, repeat=repeat)
 
 
 async def hold(side: Side, size: int) -> list[float]:

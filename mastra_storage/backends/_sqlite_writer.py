@@ -32,9 +32,10 @@ from mastra_storage.schema import Key
 _MAX_OPS = 20_000
 
 # SQLite brings the log into the file within a commit, whose caller waits for it. Here that is done
-# after the commit that makes about so many bytes of log; SQLite does it after so many pages.
+# after the commit that makes about so many bytes of log. SQLite does it after so many pages, which
+# several processes together may come to.
 _LOG_BYTES = 4_000_000
-_MOST_LOG_PAGES = 4_000
+_MOST_LOG_PAGES = 2_000
 # What a commit logs beside its values, of one row.
 _COMMIT_BYTES = 12_000
 
@@ -187,9 +188,13 @@ class Writer:
         """Bring what was committed from the log into the file, when its callers know already."""
         self._logged = 0
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error as exc:  # all of it is in the log still, and safe there
-            _log.debug("checkpoint: %s", mapped(exc, self._path))
+            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except Exception as exc:  # noqa: BLE001  (nobody waits; all of it is safe in the log)
+            _log.debug("checkpoint: %r", mapped(exc, self._path))
+            return
+        busy, pages, done = row
+        if busy or done < pages:  # somebody reads what was there before: soon again
+            self._logged = _LOG_BYTES // 2
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
