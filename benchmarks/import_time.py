@@ -1,7 +1,7 @@
 """How long `import mastra_storage` takes, against what it cannot do without.
 
 Both programs run alternately in Pythons of their own; the ratio of the medians is what counts,
-since times depend on the machine. Fails when the ratio is above the limit.
+since times depend on the machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
-from _measure import duration, in_turns, machine, options, publish, table
+from _measure import TARGET_HEAD, duration, in_turns, machine, options, publish, table, target
 
 LIMIT = 1.3
 FLOOR = "import asyncio, msgspec"
@@ -50,12 +50,14 @@ def main() -> int:
     text = f"""
 ## Import
 
-{machine(("msgspec",))} At most {LIMIT} times what it cannot do without.
+{machine(("msgspec",))}
 
 {table(["", "time", "ratio"], rows)}
+
+{table(TARGET_HEAD, [target("import, to what it cannot do without", ratio, LIMIT)])}
 """
     publish("import", text, chosen)
-    return 0 if ratio <= LIMIT else 1
+    return 0
 
 
 if __name__ == "__main__":
