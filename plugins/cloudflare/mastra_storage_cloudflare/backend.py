@@ -270,7 +270,10 @@ class CloudflareBackend(Backend):
         """All keys of the rows under a prefix: records, index keys and touches."""
 
         async def listed(start: str) -> list[str]:
-            return [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
+            # A caller that was cancelled may have left a write that is not stored yet.
+            coming = self._kv.puts_under(layout.table.name, start)
+            there = [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
+            return coming + there
 
         listings = await all_of(*map(listed, layout.prefixes(prefix)))
         return [key for keys in listings for key in keys]

@@ -84,6 +84,11 @@ class BatchingKV(KV):
             task.add_done_callback(self._writing.discard)
         await waiter.done
 
+    def puts_under(self, namespace: str, prefix: str) -> list[str]:
+        """The keys with a prefix that are being put, whether or not their callers wait still."""
+        writer = self._writers.get(namespace)
+        return [] if writer is None else writer.puts_under(prefix)
+
     def _call_send_gets(self, namespace: str) -> None:
         loop = asyncio.get_running_loop()
         wait = self._gets_sent + _GATHERING - loop.time() if self._getting else 0.0

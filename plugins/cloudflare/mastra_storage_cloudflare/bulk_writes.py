@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import chain
 
 from mastra_storage import PartialWriteError, StorageError, TooLargeError
 from mastra_storage_cloudflare.futures import fail
@@ -98,6 +99,7 @@ class Writer:
         self._namespace = namespace
         self._key_interval = key_interval
         self._waiting: dict[str, _Change] = {}
+        self._due: dict[str, _Change] = {}
         self._written: dict[str, float] = {}
         self.running = False
 
@@ -109,12 +111,18 @@ class Writer:
             change.pair = pair
             change.waiters.append(waiter)
 
+    def puts_under(self, prefix: str) -> list[str]:
+        """The keys with a prefix that are being put, or wait for it; they are not listed yet."""
+        changes = chain(self._waiting.items(), self._due.items())
+        return [key for key, change in changes if change.pair and key.startswith(prefix)]
+
     async def run(self) -> None:
         try:
             while self._waiting:
-                due = self._take_due()
+                due = self._due = self._take_due()
                 for chunk in _chunks(due):
                     await self._send(chunk)
+                self._due = {}
                 if not due:
                     await asyncio.sleep(self._until_due())
         finally:

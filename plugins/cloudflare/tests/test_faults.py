@@ -202,6 +202,24 @@ async def test_each_of_merged_calls_fails_with_an_error_of_its_own(
         assert operations == ["get_thread_by_id", "update_thread", "save_thread", "save_thread"]
 
 
+async def test_a_deleted_thread_takes_along_what_was_being_saved(kv: KVServer) -> None:
+    async with rest_store(kv) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await kv.control(faults=[{"kind": "delay", "match": "PUT bulk", "ms": 600}])
+        saving = []
+        for name in ("sent", "waiting"):
+            saving.append(asyncio.create_task(storage.save_message(message(name))))
+            await asyncio.sleep(0.15)
+        for task in saving:
+            task.cancel()
+        await asyncio.wait(saving)
+        await storage.delete_thread("t")
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        assert await storage.get_messages("t") == []
+    async with rest_store(kv) as other:
+        assert await other.get_messages("t") == []
+
+
 class TestPartialWrites:
     async def test_keys_left_out_are_written_again(self, kv: KVServer) -> None:
         await fill(kv)
