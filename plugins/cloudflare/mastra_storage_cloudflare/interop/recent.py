@@ -15,6 +15,7 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from mastra_storage import PartialWriteError
+from mastra_storage_cloudflare.batching import BatchingKV
 from mastra_storage_cloudflare.kv import KV, Found, Listing, Pair
 
 _MOST_SEEN = 20_000
@@ -35,7 +36,7 @@ class _Own(Struct):
 class RecentWritesKV(KV):
     """Lays one's own recent writes over what another `KV` answers to `get`."""
 
-    def __init__(self, kv: KV, *, seconds: float, max_bytes: int = 64 * 2**20) -> None:
+    def __init__(self, kv: BatchingKV, *, seconds: float, max_bytes: int = 64 * 2**20) -> None:
         """`seconds`: how long a write counts; `max_bytes`: the oldest are forgotten beyond it."""
         self._kv = kv
         self._seconds = seconds
@@ -75,13 +76,16 @@ class RecentWritesKV(KV):
         return await self._kv.keys(namespace, prefix, cursor=cursor, limit=limit)
 
     def recent_keys(self, namespace: str, prefix: str) -> set[str]:
-        """The keys with a prefix that were written lately, which a listing may not show yet."""
+        """The keys with a prefix that a listing may not show yet.
+
+        They were written lately, or are being written, by callers that may be cancelled by now.
+        """
         self._forget_old()
         return {
             key
             for (of, key), own in self._own.items()
             if of == namespace and own.value is not None and key.startswith(prefix)
-        }
+        }.union(self._kv.puts_under(namespace, prefix))
 
     async def namespaces(self) -> list[str]:
         return await self._kv.namespaces()

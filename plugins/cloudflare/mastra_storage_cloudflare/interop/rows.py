@@ -125,8 +125,9 @@ class Rows:
         return False
 
     async def _keys(self, place: Place, start: str) -> set[str]:
+        coming = self._kv.recent_keys(place.namespace, start)  # what is stored while it is listed
         listed = {entry.key async for entry in list_all(self._kv, place.namespace, start)}
-        return listed | self._kv.recent_keys(place.namespace, start)
+        return listed | coming | self._kv.recent_keys(place.namespace, start)
 
     async def walk(self, query: Query) -> Result:
         """A part of a table, in the order of its keys."""

@@ -83,6 +83,22 @@ async def test_messages_and_their_list_byte_for_byte(store: Storage, raw: RawKV)
     assert len(await raw.keys(MESSAGES)) == 3
 
 
+async def test_a_deleted_thread_takes_along_what_was_being_saved(kv: KVServer) -> None:
+    late = Message(id="m1", thread_id="t1", resource_id="r1", role="user", content=V2)
+    async with interop_store(kv) as store:
+        await store.save_thread(Thread(id="t1", resource_id="r1"))
+        await kv.control(faults=[{"kind": "delay", "match": "PUT bulk", "ms": 600}])
+        saving = asyncio.create_task(store.save_message(late))
+        await asyncio.sleep(0.2)
+        saving.cancel()
+        await asyncio.wait([saving])
+        await store.delete_thread("t1")
+        await store.save_thread(Thread(id="t1", resource_id="r1"))
+        assert await store.get_messages("t1") == []
+    async with interop_store(kv) as other:
+        assert await other.get_messages("t1") == []
+
+
 async def test_a_snapshot_byte_for_byte(store: Storage, raw: RawKV) -> None:
     run = WorkflowRun(
         workflow_name="w",
