@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import signal
 import sys
 import tempfile
@@ -73,25 +74,30 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--plant", choices=[*PLANTS, "all"], action="append", help="a defect, which must be found"
     )
+    parser.add_argument("--keep", action="store_true", help="the journals, also of what went well")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="one process for so long")
     parser.add_argument("--write", action="store_true", help="the figures into docs/reliability.md")
     return parser.parse_args()
 
 
 def campaign(backend: str, options: argparse.Namespace, **changes: object) -> Outcome:
-    """One campaign in a directory of its own."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as directory:
-        settings = {
-            "seed": options.seed,
-            "operations": options.operations,
-            "lanes": options.lanes or _LANES[backend],
-            "life": options.life,
-            "deadline": options.deadline,
-            "calm": options.calm,
-        }
-        settings |= changes
-        outcome = asyncio.run(run(Campaign(backend=backend, directory=Path(directory), **settings)))
+    """One campaign in a directory of its own, which stays when it is asked for or needed."""
+    directory = Path(tempfile.mkdtemp(prefix=f"torture-{backend}-"))
+    settings = {
+        "seed": options.seed,
+        "operations": options.operations,
+        "lanes": options.lanes or _LANES[backend],
+        "life": options.life,
+        "deadline": options.deadline,
+        "calm": options.calm,
+    }
+    settings |= changes
+    outcome = asyncio.run(run(Campaign(backend=backend, directory=directory, **settings)))
     print(f"{report.line(outcome)}\n{report.details(outcome)}", flush=True)
+    if options.keep or (outcome.verdict.violations and outcome.campaign.plant is None):
+        print(f"  journals   {directory}", flush=True)
+    else:
+        shutil.rmtree(directory)
     return outcome
 
 

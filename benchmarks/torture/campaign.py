@@ -283,10 +283,12 @@ async def _final(
 
 async def _read(storage: Storage, call: Call, lane: int) -> Entry:
     at = time.monotonic_ns()
-    for _ in range(5):
+    for left in reversed(range(5)):
         try:
             result = await read(storage, call, lane)
         except StorageError:
+            if not left:
+                raise
             await asyncio.sleep(1)
         else:
             break

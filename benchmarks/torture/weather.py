@@ -108,6 +108,7 @@ class ServerWeather(Weather):
         await self._server.control(reset=True, **settings)
         # A request that is held by the server would outlive its connection, and its repetition.
         if not any(fault["kind"] == "delay" for fault in settings["faults"]):
+            await asyncio.sleep(_DELAY_MS / 1000)  # those of the last moment
             await self._break()
         await asyncio.sleep(self.random.uniform(0.5, 2.0))
         await self._note()
