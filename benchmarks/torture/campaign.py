@@ -37,7 +37,7 @@ from torture.plan import (
 )
 from torture.plants import planted
 from torture.verdict import Verdict
-from torture.watches import Watches, path_of, shown
+from torture.watches import Watches, path_of, read_of, shown
 from torture.weather import WEATHERS, Weather
 from torture.worker import Work
 
@@ -120,7 +120,7 @@ async def run(campaign: Campaign) -> Outcome:
                 until = time.monotonic() + SHOWN_SECONDS
                 await asyncio.sleep(weather.settle)
                 operations = list(_operations(campaign))
-                final = await _final(campaign, weather, operations)
+                final = await _final(campaign, weather, operations, calls)
                 behind = await watches.behind(final, until)
         verdict = _checked(campaign, weather, operations, final)
         for call in behind:
@@ -262,9 +262,12 @@ def _operations(campaign: Campaign) -> Iterator[tuple[Call, Entry]]:
 
 
 async def _final(
-    campaign: Campaign, weather: Weather, operations: Sequence[tuple[Call, Entry]]
+    campaign: Campaign,
+    weather: Weather,
+    operations: Sequence[tuple[Call, Entry]],
+    watches: Sequence[Call],
 ) -> list[tuple[Call, Entry]]:
-    """Reads of everything there is, by a store of its own."""
+    """Reads of everything there is, and of what is watched, by a store of its own."""
     threads = [shared_thread(number) for number in range(SHARED_THREADS)]
     runs = [shared_run(number) for number in range(SHARED_RUNS)]
     for lane in range(campaign.of):
@@ -274,6 +277,7 @@ async def _final(
     calls += [Call("read_run", run) for run in runs]
     doomed = dict.fromkeys(call.thread for call, _ in operations if call.kind == "delete_doomed")
     calls += [Call("read_messages", thread) for thread in doomed]
+    calls += [read_of(call) for call in watches if call.kind == "watch_messages"]
     traces = Call("read_traces")
     async with Storage(weather.place.backend()) as storage:
         found = [(call, await _read(storage, call, -1)) for call in calls]

@@ -20,7 +20,7 @@ from torture.journal import Entry
 from torture.plan import Call
 
 _PAUSE_SECONDS = 0.2
-_FINAL = {"watch_messages": "read_messages", "watch_thread": "read_thread", "watch_run": "read_run"}
+_READS = {"watch_messages": "read_last", "watch_thread": "read_thread", "watch_run": "read_run"}
 
 
 class Shown(Struct, omit_defaults=True):
@@ -80,18 +80,20 @@ class Watches:
 
     async def behind(self, final: Sequence[tuple[Call, Entry]], until: float) -> list[Call]:
         """Those that do not show by then what is there at the end."""
-        there = {(call.kind, call.thread): entry.result for call, entry in final}
+        there = {call: entry.result for call, entry in final}
         while behind := [call for call in self._calls if not self._shows(call, there)]:
             if time.monotonic() > until:
                 break
             await asyncio.sleep(0.05)
         return behind
 
-    def _shows(self, call: Call, there: Mapping[tuple[str, str], Any]) -> bool:
-        result = there[_FINAL[call.kind], call.thread]
-        if call.kind == "watch_messages":
-            result = result[-call.size :]
-        return call in self._latest and self._latest[call] == result
+    def _shows(self, call: Call, there: Mapping[Call, Any]) -> bool:
+        return call in self._latest and self._latest[call] == there[read_of(call)]
+
+
+def read_of(watch: Call) -> Call:
+    """The reading of what a watch shows."""
+    return Call(_READS[watch.kind], watch.thread, size=watch.size)
 
 
 def path_of(directory: Path, name: str) -> Path:
