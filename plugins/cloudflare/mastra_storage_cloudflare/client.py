@@ -37,6 +37,9 @@ _KEEP_ALIVE = 30.0
 _LARGE = 2**20
 _ATTEMPTS = 6
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.5)
+# A connection that is not made, or a read that stays without an answer, for this share of a call's
+# time is tried anew. A write is not: given up, it might still take effect after a later one.
+_SILENCE = 1 / 3
 
 _log = logging.getLogger("mastra_storage.cloudflare")
 
@@ -63,16 +66,18 @@ class Client:
         self._root = f"{_api(base_url)}/accounts/{quote(account_id, safe='')}/storage/kv/namespaces"
         self._headers = {"Authorization": f"Bearer {_checked_token(api_token)}"}
         self._timeout = timeout
+        silence = timeout * _SILENCE
+        self._limits = aiohttp.ClientTimeout(total=None, sock_connect=silence)
+        self._limits_of_reads = aiohttp.ClientTimeout(
+            total=None, sock_connect=silence, sock_read=silence
+        )
         self._budget = RateBudget(rate_limit)
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Get ready; must be called in the event loop."""
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
-        timeout = aiohttp.ClientTimeout(total=None)  # `call` has its own
-        self._session = aiohttp.ClientSession(
-            connector=connector, headers=self._headers, timeout=timeout
-        )
+        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -87,19 +92,23 @@ class Client:
         *,
         query: dict[str, str] | None = None,
         body: bytes | None = None,
+        reads: bool = False,
     ) -> Any:
-        """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`."""
+        """One call, with its attempts; an `Answer` of `result`, or bytes when that is `None`.
+
+        `reads` says that it changes nothing, so that an attempt can be given up.
+        """
         url = yarl.URL(self._root + path, encoded=True)
         if query:
             url = url.with_query(query)
         until = asyncio.get_running_loop().time() + self._timeout
-
+        limits = self._limits_of_reads if reads else self._limits
         failure: StorageError | None = None
 
         async def attempt() -> Any:
             nonlocal failure
             try:
-                content = await self._send(method, url, body, until)
+                content = await self._send(method, url, body, limits, until)
                 return content if result is None else decoded(content, result)
             except StorageError as exc:
                 failure = exc
@@ -113,7 +122,8 @@ class Client:
                     first = exc
                 return await self._attempts()(_after(first, attempt))
         except TimeoutError as exc:
-            if failure is not None:  # the last one, between two attempts
+            silent = isinstance(failure and failure.__cause__, aiohttp.ServerTimeoutError)
+            if failure is not None and not silent:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
                 f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
@@ -134,7 +144,14 @@ class Client:
             return False
         return isinstance(exc, StorageError) and exc.retryable
 
-    async def _send(self, method: str, url: yarl.URL, body: bytes | None, until: float) -> bytes:
+    async def _send(
+        self,
+        method: str,
+        url: yarl.URL,
+        body: bytes | None,
+        limits: aiohttp.ClientTimeout,
+        until: float,
+    ) -> bytes:
         """One request; `until` is when it is given up."""
         headers = {"Content-Type": "application/json"} if body is not None else None
         try:
@@ -147,11 +164,16 @@ class Client:
                     data=body if body is None or len(body) < _LARGE else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
+                    timeout=limits,
                 ) as response:
                     content = await response.read()
         except aiohttp.ClientResponseError as exc:
             # It holds the headers of the request, the token among them.
             problem = f"what answered in Cloudflare's place is not HTTP ({exc.message})"
+        except aiohttp.SocketTimeoutError as exc:
+            raise UnavailableError(
+                f"Cloudflare did not answer for {limits.sock_read:g} seconds; try again later"
+            ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise UnavailableError(
                 f"the connection to Cloudflare failed ({type(exc).__name__}); try again"

@@ -98,7 +98,7 @@ class RestKV(KV):
         body = msgspec.json.encode({"keys": keys, "type": "text", "withMetadata": True})
         try:
             answer = await self._call(
-                namespace, "POST", f"/{namespace_id}/bulk/get", _Values, body=body
+                namespace, "POST", f"/{namespace_id}/bulk/get", _Values, body=body, reads=True
             )
         except TooLargeError:
             return await self._get_in_parts(namespace, namespace_id, keys)
@@ -128,10 +128,9 @@ class RestKV(KV):
     async def _get_one(self, namespace: str, namespace_id: str, key: str) -> Found | None:
         path = f"/{namespace_id}/values/{quote(key, safe='')}"
         try:
-            value = await self._call(namespace, "GET", path, None)
-            metadata = await self._call(
-                namespace, "GET", path.replace("/values/", "/metadata/", 1), Raw
-            )
+            value = await self._call(namespace, "GET", path, None, reads=True)
+            path = path.replace("/values/", "/metadata/", 1)
+            metadata = await self._call(namespace, "GET", path, Raw, reads=True)
         except MissingKeyError:
             return None
         return Found(value, _text(metadata.result))
@@ -147,7 +146,7 @@ class RestKV(KV):
         if cursor:
             query["cursor"] = cursor
         answer = await self._call(
-            namespace, "GET", f"/{namespace_id}/keys", list[_Key], query=query
+            namespace, "GET", f"/{namespace_id}/keys", list[_Key], query=query, reads=True
         )
         info = answer.result_info or {}
         entries = [Entry(key.name, _text(key.metadata)) for key in answer.result]
@@ -236,7 +235,9 @@ class RestKV(KV):
             page = 1
             while True:
                 query = {"page": str(page), "per_page": str(_NAMESPACES_PER_PAGE)}
-                answer = await self._call("", "GET", "", list[_Namespace], query=query)
+                answer = await self._call(
+                    "", "GET", "", list[_Namespace], query=query, reads=True
+                )
                 for namespace in answer.result:
                     found.setdefault(namespace.title, namespace.id)
                 if len(answer.result) < _NAMESPACES_PER_PAGE:

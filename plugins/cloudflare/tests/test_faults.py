@@ -182,6 +182,25 @@ async def test_a_fault_that_stays_is_an_error_and_never_empty(
         assert (outcome.backend, outcome.operation) == ("cloudflare", name.split()[0])
 
 
+@pytest.mark.parametrize("name", READS)
+async def test_a_read_without_an_answer_is_asked_again(kv: KVServer, name: str) -> None:
+    await fill(kv)
+    async with rest_store(kv, timeout=3.0) as storage:
+        await kv.control(reset=True, faults=[{"kind": "delay", "ms": 60_000}])
+        assert await READS[name](storage)
+        assert [bool(entry.get("fault")) for entry in await kv.log()][:2] == [True, False]
+
+
+async def test_a_write_without_an_answer_is_not_repeated(kv: KVServer) -> None:
+    """The first could take effect after a later one."""
+    await fill(kv)
+    async with rest_store(kv, timeout=1.5) as storage:
+        await kv.control(reset=True, faults=[{"kind": "delay", "match": "PUT bulk", "ms": 60_000}])
+        with pytest.raises(UnavailableError, match="within 1.5 seconds"):
+            await storage.save_message(message("new"))
+        assert (await kv.counts())["PUT bulk"] == 1
+
+
 async def test_each_of_merged_calls_fails_with_an_error_of_its_own(
     kv: KVServer, impatient: None
 ) -> None:

@@ -34,6 +34,8 @@ _CONNECTIONS = 32
 _KEEP_ALIVE = 30.0
 _ATTEMPTS = 8
 _STOP = tenacity.stop_after_attempt(_ATTEMPTS)
+# An attempt in which nothing is heard for this share of a call's time is made anew.
+_SILENCE = 1 / 3
 # Seconds. A deployment that is about to start is waited for, but not as long as by a call.
 _OPENING_SECONDS = 5.0
 _ATTEMPTS_TO_CHECK = 4
@@ -76,10 +78,11 @@ class Client:
         call, 5 seconds at most.
         """
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
+        silence = self.settings.timeout * _SILENCE
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers={"Authorization": f"Convex {self.settings.key}"},
-            timeout=aiohttp.ClientTimeout(total=None),  # calls have their own
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence, sock_read=silence),
         )
         seconds = min(self.settings.timeout, _OPENING_SECONDS)
         await self._check(_Before(asyncio.get_running_loop().time() + seconds))
@@ -143,7 +146,8 @@ class Client:
                     first = exc
                 return await self._attempts(stop)(_after(first, attempt))
         except TimeoutError as exc:
-            if failure is not None:  # the last one, between two attempts
+            silent = isinstance(failure and failure.__cause__, aiohttp.ServerTimeoutError)
+            if failure is not None and not silent:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
                 f"Convex did not answer within {self.settings.timeout:g} seconds; try again later"

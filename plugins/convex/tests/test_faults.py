@@ -136,6 +136,26 @@ async def test_a_fault_that_passes_is_not_noticed(
     assert thread.title == "new"
 
 
+async def test_a_call_without_an_answer_is_made_anew(filled: ConvexServer) -> None:
+    async with convex_store(filled, timeout=3.0) as storage:
+        for call in CALLS.values():
+            await filled.control(faults=[{"kind": "delay", "ms": 60_000}])
+            await call(storage)
+        await filled.control(faults=[])
+        assert ids(await storage.get_messages("t")) == ["m0", "m2", "new"]
+
+
+async def test_a_write_given_up_never_comes_after_a_later_one(filled: ConvexServer) -> None:
+    async with convex_store(filled, timeout=1.5) as storage:
+        await filled.control(faults=[{"kind": "delay", "ms": 1000}])
+        await storage.update_thread("t", title="given up, and repeated")
+        await storage.update_thread("t", title="later")
+        await asyncio.sleep(0.8)
+        thread = await storage.get_thread_by_id("t")
+        assert thread is not None
+        assert thread.title == "later"
+
+
 async def test_what_a_429_asks_for_is_waited(filled: ConvexServer) -> None:
     async with convex_store(filled) as storage:
         await filled.control(reset=True, faults=[status(429, retryAfter=1)])
