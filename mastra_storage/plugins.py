@@ -106,7 +106,11 @@ def load_backend(scheme: str) -> type[Backend]:
 def _hint(scheme: str) -> str:
     """What may have been meant by a scheme that nobody offers."""
     if scheme in _DISTRIBUTIONS:
-        return f"; install it with: pip install {_DISTRIBUTIONS[scheme]}"
+        name = _DISTRIBUTIONS[scheme]
+        place = name.removeprefix("mastra-storage-")
+        return (
+            f"; install it with: pip install {name}, in a checkout: pip install ./plugins/{place}"
+        )
     if scheme in ("http", "https"):
         return f"; a storage URL names a backend: {_EXAMPLES}"
     # Imported late: nobody else needs it.
@@ -235,7 +239,8 @@ def _load(entry: EntryPoint, what: str) -> Any:
     except Exception as exc:  # a plugin's import can raise anything
         raise PluginLoadError(
             f"{what} is installed by {_distribution(entry)}, but importing {entry.value} failed: "
-            f"{type(exc).__name__}: {exc}; reinstall or upgrade that distribution"
+            f"{type(exc).__name__}: {exc}; reinstall or upgrade that distribution, or mend its "
+            "entry point"
         ) from exc
 
 

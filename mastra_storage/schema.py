@@ -123,7 +123,7 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
         """
         if self.record is None:
             if not isinstance(record, Mapping):
-                raise self._not_kept("mapping", record)
+                raise self._not_kept("mappings", record)
             if self.large and PARTS_MEMBER in record:
                 raise InvalidRecordError(
                     f"{PARTS_MEMBER}: no record of a large table can have this member",
@@ -131,7 +131,7 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
                 )
             return cast(T, check_mapping(record, key=self.key, fields=self.fields))
         if not isinstance(record, self.record):
-            raise self._not_kept(self.record.__name__, record)
+            raise self._not_kept(f"{self.record.__name__} objects", record)
         return cast(T, check_record(record))
 
     def check_all(self, records: Sequence[T]) -> list[T]:
@@ -140,9 +140,9 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
             return [self.check(record) for record in records]
         return cast(list[T], check_records(cast(Any, records)))
 
-    def _not_kept(self, kind: str, record: Any) -> InvalidRecordError:
+    def _not_kept(self, kinds: str, record: Any) -> InvalidRecordError:
         given = type(record).__name__
-        return InvalidRecordError(f"a row of table {self.name!r} is made of a {kind}, not {given}")
+        return InvalidRecordError(f"table {self.name!r} takes {kinds}, not {given}")
 
     def row(self, record: Any, *, seq: int, version: str) -> Row:
         """The row that keeps a checked record."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -256,3 +258,14 @@ def test_a_store_that_does_not_answer_is_an_error() -> None:
     register("unreachable", Unreachable)
     with pytest.raises(UnavailableError, match="nobody answers"):
         run_kit("unreachable://x", on_result=Results())
+
+
+def test_without_pytest_the_suite_says_what_it_needs() -> None:
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import mastra_storage.testing\n"
+        "mastra_storage.testing.StorageConformance"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'mastra-storage[testing]'" in done.stderr.splitlines()[-1]

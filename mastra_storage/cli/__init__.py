@@ -17,7 +17,10 @@ def main() -> None:
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in _NEEDED:
             raise
-        sys.exit("mastra-storage: the command needs: pip install 'mastra-storage[cli]'")
+        sys.exit(
+            "mastra-storage: the command needs: pip install 'mastra-storage[cli]', in a checkout: "
+            "pip install '.[cli]'"
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character

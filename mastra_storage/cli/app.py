@@ -13,10 +13,12 @@ from mastra_storage.cli import (
     check,
     copying,
     demo,
+    evals,
     exporting,
     importing,
     messages,
     plugins,
+    resources,
     runs,
     threads,
     traces,
@@ -63,6 +65,8 @@ for _name, _command, _panel in (
     ("messages", messages.messages, _LOOK),
     ("runs", runs.runs, _LOOK),
     ("traces", traces.traces, _LOOK),
+    ("evals", evals.evals, _LOOK),
+    ("resources", resources.resources, _LOOK),
     ("import", importing.import_, _MOVE),
     ("export", exporting.export, _MOVE),
     ("copy", copying.copy, _MOVE),
@@ -82,7 +86,7 @@ def _show_version(wanted: bool) -> None:
 
 
 _ABOUT = """
-    Threads, messages, workflow runs and traces of agents, in any store.
+    Threads, messages, workflow runs, traces and evals of agents, in any store.
 
     A store is a URL: [cyan]sqlite:///agent.db[/] (a file), [cyan]memory://[/] (nothing is kept),
     [cyan]cloudflare://ACCOUNT[/], [cyan]convex://HOST[/] (plugins). Begin with

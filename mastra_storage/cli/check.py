@@ -49,7 +49,11 @@ def check(
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in _NEEDED:
             raise
-        fail("check needs the conformance kit: pip install 'mastra-storage[cli,testing]'", FAILED)
+        fail(
+            "check needs the conformance kit: pip install 'mastra-storage[cli,testing]', in a "
+            "checkout: pip install '.[cli,testing]'",
+            FAILED,
+        )
     errors.print(
         f"Checking {without_secrets(url)}: about {plural(writes_of_kit(full=full), 'row write')}.",
         highlight=False,

@@ -25,6 +25,7 @@ from rich.text import Text
 
 __all__ = [
     "Bar",
+    "brief",
     "cropped",
     "errors",
     "output",
@@ -52,6 +53,13 @@ def cropped(value: Any, *, style: str = "") -> Text:
     text = shown(" ".join(str(value).split()), style=style)
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
+
+
+def brief(value: Any) -> Text:
+    """A free-form value in a table: text as it is, else JSON, and nothing for what is empty."""
+    if isinstance(value, str):
+        return cropped(value)
+    return cropped("" if value in (None, {}, []) else msgspec.json.encode(value).decode())
 
 
 def when(time: datetime | None) -> Text:

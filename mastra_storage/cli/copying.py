@@ -8,10 +8,11 @@ import typer
 
 from mastra_storage.cli.console import output, plural, progress, table
 from mastra_storage.cli.exits import DIFFERENT, fail, run
-from mastra_storage.cli.options import open_existing
+from mastra_storage.cli.options import open_existing, place_of
 from mastra_storage.cli.transfer import Comparison, Copied, copy_rows
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.plugins import open_storage
+from mastra_storage.storage import Storage
 
 __all__ = ["copy"]
 
@@ -58,9 +59,7 @@ def copy(
 
 
 async def _copy(source: str, target: str) -> list[Comparison]:
-    if source == target:
-        raise InvalidArgumentError("SOURCE_URL and TARGET_URL are the same")
-    reading, writing = open_existing(source), open_storage(target)
+    reading, writing = _stores(source, target)
     async with reading, writing:
         with progress("reading") as bar:
 
@@ -69,3 +68,13 @@ async def _copy(source: str, target: str) -> list[Comparison]:
                 bar.update(done.compared, label, total=done.total)
 
             return await copy_rows(reading, writing, on_progress=show)
+
+
+def _stores(source: str, target: str) -> tuple[Storage, Storage]:
+    """The two stores, which are not one, as far as URLs and files tell."""
+    if source != target:
+        reading, writing = open_existing(source), open_storage(target)
+        one, other = place_of(reading), place_of(writing)
+        if one is None or other is None or not other.exists() or not one.samefile(other):
+            return reading, writing
+    raise InvalidArgumentError("SOURCE_URL and TARGET_URL are the same store")

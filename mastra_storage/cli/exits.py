@@ -36,7 +36,8 @@ INTERRUPTED = 130
 
 EPILOG = """
 [bold]Exit codes[/bold]  0 done · 1 a check failed, or any other error · 2 wrong usage ·
-3 not found (thread, trace, file, directory) · 4 refused (key, record, size, not supported) ·
+3 not found (thread, trace, resource, file, directory) ·
+4 refused (key, record, size, not supported) ·
 5 unavailable (network, disk, rate limit, a plugin missing or broken) · 6 a copy that differs ·
 130 interrupted
 """

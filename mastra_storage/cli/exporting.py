@@ -12,9 +12,10 @@ import typer
 
 from mastra_storage.cli.console import plural, progress
 from mastra_storage.cli.exits import run
-from mastra_storage.cli.options import Url, open_existing
+from mastra_storage.cli.options import Url, open_existing, place_of
 from mastra_storage.cli.transfer import Exported, export_lines
-from mastra_storage.errors import NotFoundError
+from mastra_storage.cli.transfer.encoding import BEGINNINGS
+from mastra_storage.errors import InvalidArgumentError, NotFoundError
 
 __all__ = ["export"]
 
@@ -26,7 +27,8 @@ def export(
     """Write everything a store holds to a file: a whole backup, for people and tools to read.
 
     One thread a line with its messages, in the chat format; then a line for every other row.
-    [bold]import[/] brings all of it back. The file appears when it is complete.
+    [bold]import[/] brings all of it back. The file appears when it is complete, in place of an
+    earlier export; any other file that is there stays, and ends the command.
 
     [dim]$[/] mastra-storage export sqlite:///agent.db backup.jsonl
 
@@ -41,6 +43,7 @@ def export(
 
 async def _export(url: str, file: str) -> Exported:
     storage = open_existing(url)
+    _check_target(Path(file), place_of(storage))
     with progress("reading") as bar:
         async with storage:
             with _writing(file) as lines:
@@ -52,6 +55,28 @@ async def _export(url: str, file: str) -> Exported:
                         f"{done.threads:,} threads, {done.messages:,} messages, {done.rows:,} rows",
                     ),
                 )
+
+
+def _check_target(file: Path, store: Path | None) -> None:
+    """Refuse to write over the store itself, or over what is not an earlier export."""
+    if not file.is_file():
+        return
+    if store is not None and any(each.samefile(file) for each in _files_of(store)):
+        raise InvalidArgumentError(f"{file} is a file of the store itself; choose another name")
+    with file.open("rb") as there:
+        start = there.read(max(map(len, BEGINNINGS)))
+    if start and not start.startswith(BEGINNINGS):
+        raise InvalidArgumentError(
+            f"{file} is there and is not an export; remove it, or choose another name"
+        )
+
+
+def _files_of(store: Path) -> Iterator[Path]:
+    """The file of a store, and those that SQLite has beside it."""
+    for end in ("", "-wal", "-shm", "-journal"):
+        path = store.with_name(store.name + end)
+        if path.exists():
+            yield path
 
 
 @contextmanager

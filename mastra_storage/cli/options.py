@@ -11,7 +11,7 @@ from mastra_storage.errors import NotFoundError
 from mastra_storage.plugins import open_storage
 from mastra_storage.storage import Storage
 
-__all__ = ["AsJson", "Limit", "Url", "open_existing"]
+__all__ = ["AsJson", "Limit", "Url", "open_existing", "place_of"]
 
 Url = Annotated[
     str,
@@ -27,7 +27,13 @@ Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
 def open_existing(url: str) -> Storage:
     """The storage of a URL, for commands that only read: a file is not made by looking at it."""
     storage = open_storage(url)
-    path = getattr(storage.backend, "path", None)
-    if isinstance(path, Path) and not path.exists():
+    path = place_of(storage)
+    if path is not None and not path.exists():
         raise NotFoundError(f"there is no file {path}", backend=storage.backend.name)
     return storage
+
+
+def place_of(storage: Storage) -> Path | None:
+    """The file or directory that a backend says, as its `path`, it keeps rows in."""
+    path = getattr(storage.backend, "path", None)
+    return path if isinstance(path, Path) else None

@@ -47,9 +47,14 @@ class Writing(Lifecycle):
         self._writes += 1
         return f"{self._token}{self._writes:x}"
 
-    async def _rows(self, table: Table, records: Iterable[T]) -> tuple[list[T], list[Row]]:
-        """Records that are saved together, checked, and the rows that keep them."""
-        records = list_argument(records, "records")
+    async def _rows(
+        self, table: Table, records: Iterable[T], name: str = "records"
+    ) -> tuple[list[T], list[Row]]:
+        """Records that are saved together, checked, and the rows that keep them.
+
+        `name` is what the caller's argument is called.
+        """
+        records = list_argument(records, name)
         version = self._version()
         seqs = self._seqs(len(records))
         rows: list[Row] = []
@@ -104,9 +109,9 @@ class Writing(Lifecycle):
             tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
             self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
 
-    async def _save(self, table: Table, records: Iterable[T]) -> list[T]:
+    async def _save(self, table: Table, records: Iterable[T], name: str = "records") -> list[T]:
         """Store records in place of those with their keys; gives them as stored."""
-        records, rows = await self._rows(table, records)
+        records, rows = await self._rows(table, records, name)
         if rows:
             await self._write(*[Put(row) for row in unique(rows)])
         return records

@@ -48,7 +48,7 @@ class Messages(MessageUpdates):
         return await self._save_messages(messages)
 
     async def _save_messages(self, messages: Iterable[Message]) -> list[Message]:
-        saved, rows = await self._rows(MESSAGES, messages)
+        saved, rows = await self._rows(MESSAGES, messages, "messages")
         if rows:
             await self._write_touching(
                 {row.key[0] for row in rows}, [Put(row) for row in unique(rows)]

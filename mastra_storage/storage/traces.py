@@ -26,7 +26,7 @@ class Traces(Engine):
     @operation
     async def save_traces(self, traces: Iterable[Trace]) -> list[Trace]:
         """Store several; all are checked before any is written."""
-        return await self._save(TRACES, traces)
+        return await self._save(TRACES, traces, "traces")
 
     @operation
     async def get_trace(self, id: str) -> Trace | None:

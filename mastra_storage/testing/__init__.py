@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FaultyBackend", "IsolatedBackend", "StorageConformance", "isolated"]
 
 
+_NEEDED = frozenset({"pytest", "pytest_asyncio", "hypothesis"})
 _SUITE = "mastra_storage.testing.suite"
 
 
@@ -45,6 +46,11 @@ def __getattr__(name: str) -> Any:
     """Import the tests when they are asked for: the rest of the kit needs no pytest."""
     if name != "StorageConformance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mastra_storage.testing.suite import StorageConformance
-
+    try:
+        from mastra_storage.testing.suite import StorageConformance
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        exc.msg += "; the conformance kit needs: pip install 'mastra-storage[testing]'"
+        raise
     return StorageConformance

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from mastra_storage import (
+    Eval,
     Message,
     Put,
+    Resource,
     Row,
     Storage,
     Table,
@@ -33,8 +35,10 @@ from mastra_storage.cli import exits
 from .chats import CHATS, all_rows, content_of, lines
 
 COMMAND = [sys.executable, "-c", "from mastra_storage.cli import main; main()"]
-COMMANDS = ["demo", "plugins", "check", "threads", "messages", "runs", "traces"]
-COMMANDS += ["import", "export", "copy"]
+LOOKING = ["threads", "messages", "runs", "traces", "evals", "resources"]
+COMMANDS = ["demo", "plugins", "check", *LOOKING, "import", "export", "copy"]
+
+Record = Thread | Message | Trace | WorkflowRun | Eval | Resource
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +80,7 @@ def fails(code: int, *arguments: str, stdin: bytes = b"") -> str:
     return line
 
 
-def write(url: str, *records: Thread | Message | Trace | WorkflowRun) -> None:
+def write(url: str, *records: Record) -> None:
     async def save() -> None:
         async with open_storage(url) as storage:
             for record in records:
@@ -85,7 +89,7 @@ def write(url: str, *records: Thread | Message | Trace | WorkflowRun) -> None:
     asyncio.run(save())
 
 
-async def _save(storage: Storage, record: Thread | Message | Trace | WorkflowRun) -> None:
+async def _save(storage: Storage, record: Record) -> None:
     match record:
         case Thread():
             await storage.save_thread(record)
@@ -95,6 +99,10 @@ async def _save(storage: Storage, record: Thread | Message | Trace | WorkflowRun
             await storage.save_trace(record)
         case WorkflowRun():
             await storage.save_workflow_run(record)
+        case Eval():
+            await storage.save_eval(record)
+        case Resource():
+            await storage.save_resource(record)
 
 
 def rows_of(url: str) -> list[Row]:
@@ -298,6 +306,37 @@ def test_runs() -> None:
     )
 
 
+def test_evals() -> None:
+    evals = [
+        Eval(agent_name=name, metric_name="tone", result={"score": 0.9}, output="Sunny.")
+        for name in ("weather", "other")
+    ]
+    write("sqlite:///a.db", *evals)
+    shown = ok("evals", "sqlite:///a.db")
+    assert '{"score":0.9}' in shown
+    assert "Sunny." in shown
+    assert "2 of 2 evals" in shown
+    [line] = ok("evals", "sqlite:///a.db", "--agent", "other", "--json").splitlines()
+    assert json.loads(line)["agentName"] == "other"
+    assert ok("evals", "sqlite:///a.db", "--agent", "nobody") == "no evals\n"
+
+
+def test_resources() -> None:
+    memories = {"ada": "# Ada", "bob": {"likes": ["tea"]}}
+    made = [Resource(id=name, working_memory=memory) for name, memory in memories.items()]
+    write("sqlite:///a.db", *made)
+    shown = ok("resources", "sqlite:///a.db")
+    assert "# Ada" in shown
+    assert '{"likes":["tea"]}' in shown
+    assert "2 resources" in shown
+    assert "1 resource" in ok("resources", "sqlite:///a.db", "--limit", "1")
+    [line] = ok("resources", "sqlite:///a.db", "ada", "--json").splitlines()
+    assert json.loads(line)["workingMemory"] == "# Ada"
+    assert "no resource 'eve'" in fails(3, "resources", "sqlite:///a.db", "eve")
+    write("sqlite:///b.db")
+    assert ok("resources", "sqlite:///b.db") == "no resources\n"
+
+
 USED = {"gen_ai.usage.input_tokens": 1204, "gen_ai.usage.output_tokens": 56}
 
 
@@ -379,11 +418,42 @@ def test_a_failed_export_leaves_the_file_that_is_there() -> None:
             await storage.backend.write([Put(row)])
 
     asyncio.run(put())
-    Path("saved.jsonl").write_text("before")
+    before = '{"thread_id":"before"}\n'
+    Path("saved.jsonl").write_text(before)
     line = fails(5, "export", "sqlite:///a.db", "saved.jsonl")
     assert "unknown_table; install the adapter that registered" in line
-    assert Path("saved.jsonl").read_text() == "before"
+    assert Path("saved.jsonl").read_text() == before
     assert "unknown_table" in fails(5, "copy", "sqlite:///a.db", "sqlite:///b.db")
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else() -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    Path("new.jsonl").touch()
+    for _ in range(2):
+        ok("export", "sqlite:///a.db", "new.jsonl")
+    Path("notes.txt").write_text("important")
+    assert "is there and is not an export" in fails(2, "export", "sqlite:///a.db", "notes.txt")
+    assert Path("notes.txt").read_text() == "important"
+
+
+@pytest.mark.parametrize("name", ["a.db", "./a.db", "link.db", "hard.db", "a.db-wal"])
+def test_an_export_does_not_overwrite_its_own_store(directory: Path, name: str) -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    Path("link.db").symlink_to("a.db")
+    Path("hard.db").hardlink_to("a.db")
+    Path("a.db-wal").touch()
+    before = rows_of("sqlite:///a.db")
+    Path("a.db-wal").touch()
+    assert "a file of the store itself" in fails(2, "export", "sqlite:///a.db", name)
+    assert rows_of("sqlite:///a.db") == before
+
+
+def test_a_copy_onto_itself_is_none(directory: Path) -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    Path("link.db").symlink_to("a.db")
+    for url in ("./a.db", f"/{directory}/a.db", "a.db?busy_timeout=5", "link.db"):
+        line = fails(2, "copy", "sqlite:///a.db", f"sqlite:///{url}")
+        assert "SOURCE_URL and TARGET_URL are the same store" in line
 
 
 def test_ctrl_c_leaves_a_sound_store_and_repeating_finishes(directory: Path) -> None:
@@ -533,7 +603,7 @@ def test_a_missing_extra_is_one_line(arguments: Sequence[str], missing: str, sai
     assert said in line
 
 
-@pytest.mark.parametrize("name", ["threads", "messages", "runs", "traces", "export", "copy"])
+@pytest.mark.parametrize("name", [*LOOKING, "export", "copy"])
 def test_looking_at_a_file_that_is_not_there_does_not_make_it(name: str, directory: Path) -> None:
     more = {"messages": ["t"], "export": ["-"], "copy": ["memory://"]}.get(name, [])
     done = command(name, "sqlite:///typo.db", *more)

@@ -19,7 +19,10 @@ from mastra_storage.errors import InvalidRecordError, StorageError
 from mastra_storage.records import from_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row, Table
 
-__all__ = ["message_object", "row_line", "thread_object"]
+__all__ = ["BEGINNINGS", "message_object", "row_line", "thread_object"]
+
+# How a line begins, of a thread or of another row.
+BEGINNINGS = (b'{"thread_id":', b'{"table":')
 
 _RESERVED = (MESSAGE_NAMES - {"content"}) | {UNKNOWN}
 

@@ -82,10 +82,13 @@ class CloudflareBackend(Backend):
         found = url_options(url, options, allowed=(*allowed, "interop"))
         account_id = urlsplit(url).netloc
         api_token = found.pop("api_token", None) or os.environ.get("CLOUDFLARE_API_TOKEN")
-        if not account_id or not api_token:
+        if not account_id:
             raise InvalidArgumentError(
-                "a Cloudflare URL looks like cloudflare://ACCOUNT_ID?namespace_prefix=myapp_, with "
-                "the API token in CLOUDFLARE_API_TOKEN or as api_token=",
+                "the URL has no account; it looks like cloudflare://ACCOUNT_ID", backend=cls.name
+            )
+        if not api_token:
+            raise InvalidArgumentError(
+                "there is no API token; set CLOUDFLARE_API_TOKEN, or in Python give api_token=",
                 backend=cls.name,
             )
         prefix = found.pop("namespace_prefix", "")

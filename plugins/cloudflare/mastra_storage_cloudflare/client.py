@@ -64,6 +64,7 @@ class Client:
         the API takes in five minutes.
         """
         self._root = f"{_api(base_url)}/accounts/{quote(account_id, safe='')}/storage/kv/namespaces"
+        self._where = _named(base_url)
         self._headers = {"Authorization": f"Bearer {_checked_token(api_token)}"}
         self._timeout = timeout
         silence = timeout * _SILENCE
@@ -176,7 +177,7 @@ class Client:
             ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise UnavailableError(
-                f"the connection to Cloudflare failed ({type(exc).__name__}); try again"
+                f"the connection to {self._where} failed ({type(exc).__name__}); try again"
             ) from exc
         else:
             self._budget.update(response.headers.get("Ratelimit"))
@@ -239,6 +240,14 @@ def _api(base_url: str) -> str:
             f"base_url {base_url!r} is not an http or https URL", backend="cloudflare"
         ) from exc
     return origin + (url.path.rstrip("/") or "/client/v4")
+
+
+def _named(base_url: str) -> str:
+    """What answers at a base URL, in words."""
+    if base_url == BASE_URL:
+        return "Cloudflare"
+    url = yarl.URL(base_url)
+    return f"{url.host}:{url.port}, which base_url or CLOUDFLARE_BASE_URL names,"
 
 
 def _checked_token(token: str) -> str:

@@ -235,9 +235,7 @@ class RestKV(KV):
             page = 1
             while True:
                 query = {"page": str(page), "per_page": str(_NAMESPACES_PER_PAGE)}
-                answer = await self._call(
-                    "", "GET", "", list[_Namespace], query=query, reads=True
-                )
+                answer = await self._call("", "GET", "", list[_Namespace], query=query, reads=True)
                 for namespace in answer.result:
                     found.setdefault(namespace.title, namespace.id)
                 if len(answer.result) < _NAMESPACES_PER_PAGE:

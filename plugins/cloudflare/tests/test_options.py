@@ -44,6 +44,14 @@ def test_options_of_a_url_are_checked_when_it_is_named(query: str) -> None:
         open_storage(f"cloudflare://account?{query}", api_token="t")
 
 
+def test_what_a_url_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLOUDFLARE_API_TOKEN", raising=False)
+    with pytest.raises(InvalidArgumentError, match="no API token; set CLOUDFLARE_API_TOKEN"):
+        open_storage("cloudflare://account")
+    with pytest.raises(InvalidArgumentError, match="cloudflare://ACCOUNT_ID"):
+        open_storage("cloudflare://", api_token="t")
+
+
 async def test_the_base_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", "not a url")
     with pytest.raises(InvalidArgumentError, match="base_url"):

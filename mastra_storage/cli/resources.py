@@ -1,0 +1,61 @@
+"""`mastra-storage resources`: what is kept of users and tenants across threads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mastra_storage.backend import Query
+from mastra_storage.cli.console import brief, cropped, output, plural, print_json, table, when
+from mastra_storage.cli.exits import run
+from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
+from mastra_storage.errors import NotFoundError
+from mastra_storage.records import Resource
+from mastra_storage.schema import RESOURCES
+
+__all__ = ["resources"]
+
+
+def resources(
+    url: Url,
+    resource_id: Annotated[
+        str | None, typer.Argument(metavar="[RESOURCE_ID]", help="Only this one.")
+    ] = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List resources with their working memory, newest first.
+
+    [dim]$[/] mastra-storage resources sqlite:///agent.db
+
+    [dim]$[/] mastra-storage resources sqlite:///agent.db user-1 --json | jq .workingMemory
+    """
+    found = run(_resources(url, resource_id, limit))
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        output.print("no resources", style="dim")
+        return
+    result = table("Resources", "resource", "working memory", "metadata", "updated (UTC)")
+    for each in found:
+        result.add_row(
+            cropped(each.id, style="bold"),
+            brief(each.working_memory),
+            brief(each.metadata),
+            when(each.updated_at),
+        )
+    output.print(result)
+    output.print(plural(len(found), "resource"), style="dim")
+
+
+async def _resources(url: str, resource_id: str | None, limit: int) -> list[Resource]:
+    async with open_existing(url) as storage:
+        if resource_id is None:
+            newest = Query(table=RESOURCES, descending=True, limit=limit)
+            return RESOURCES.records_of(await storage.find_rows(newest))
+        found = await storage.get_resource(resource_id)
+        if found is None:
+            raise NotFoundError(f"there is no resource {resource_id!r}")
+        return [found]
