@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo $(DEMOS:%=demo-%) convex-server test test-all bench torture lint clean
+.PHONY: help demo $(DEMOS:%=demo-%) kv-server convex-server test test-all bench torture lint clean
 
 help: ## this list
 	@echo "make TARGET [PYTHON=python3.13]"
@@ -43,8 +43,8 @@ demo-sqlite: $(VENV)/demo.stamp
 demo-cloudflare: $(VENV)/demo-cloudflare.stamp
 	@$(BIN)/python plugins/cloudflare/tests/kv_server.py \
 	  sh -c '$(BIN)/mastra-storage demo --brief "cloudflare://$$CLOUDFLARE_ACCOUNT_ID"'
-	@printf '\nThat was Workers KV on this machine; its data is gone. docs/cloudflare.md says how to\n'
-	@printf 'run the same on an account: mastra-storage demo cloudflare://ACCOUNT_ID\n'
+	@printf '\nThat was Workers KV on this machine; its data is gone. "make kv-server" keeps it running;\n'
+	@printf 'docs/cloudflare.md says how to run the same on an account.\n'
 
 demo-convex: $(VENV)/demo-convex.stamp
 	@$(BIN)/python plugins/convex/tests/convex_server.py \
@@ -54,6 +54,9 @@ demo-convex: $(VENV)/demo-convex.stamp
 
 demo-%:
 	@echo "There is no demo of $*; BACKEND is one of: $(DEMOS)" >&2; exit 2
+
+kv-server: ## Workers KV on this machine until Ctrl-C; ARGS="--port 8789"
+	@$(PYTHON) plugins/cloudflare/tests/kv_server.py $(ARGS)
 
 convex-server: ## Convex on this machine until Ctrl-C; ARGS="--port 3211 --data dev.json"
 	@$(PYTHON) plugins/convex/tests/convex_server.py $(ARGS)
@@ -95,14 +98,17 @@ $(VENV)/pyvenv.cfg $(VENV)-bench/pyvenv.cfg:
 	@$(PYTHON) -m venv $(@D)
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing what the demo needs into $(VENV)"
 	@$(BIN)/python -m pip install -qq --editable '.[cli]'
 	@touch $@
 
 $(VENV)/demo-cloudflare.stamp: plugins/cloudflare/pyproject.toml $(VENV)/demo.stamp
+	@echo "Installing the plugin, and then the server from npm"
 	@$(BIN)/python -m pip install -qq --editable ./plugins/cloudflare
 	@touch $@
 
 $(VENV)/demo-convex.stamp: plugins/convex/pyproject.toml $(VENV)/demo.stamp
+	@echo "Installing the plugin, and then the server from npm"
 	@$(BIN)/python -m pip install -qq --editable ./plugins/convex
 	@touch $@
 

@@ -1,13 +1,13 @@
 """The REST API of Workers KV on this machine: real KV bindings in workerd, started from Python.
 
-As a script it starts the server, sets `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and
-`CLOUDFLARE_BASE_URL`, runs a command, and stops the server again:
+As a script it serves until Ctrl-C (`make kv-server`), or for as long as a command runs:
 
-    python kv_server.py COMMAND [ARGUMENT ...]
+    python kv_server.py [--port N] [COMMAND [ARGUMENT ...]]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import fcntl
 import hashlib
@@ -15,6 +15,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,9 +62,10 @@ class KVServer:
         *,
         store: Literal["kv", "memory"] = "kv",
         namespaces: int = 40,
+        port: int = 0,
         program: Path = SERVER / "server.mjs",
     ) -> Self:
-        """Install what the server needs, once, and start it on a free port.
+        """Install what the server needs, once, and start it, on a free port unless one is given.
 
         `store="memory"` keeps the pairs in the Worker's memory instead of KV bindings, for
         volumes that would take too long there. `program` may be another that has the server
@@ -72,7 +74,11 @@ class KVServer:
         install()
         command = ["node", str(program), "--store", store, "--namespaces", str(namespaces)]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, "--port", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, which then stops it
         )
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
@@ -82,6 +88,10 @@ class KVServer:
             process.wait()
             raise KVServerError("the Workers KV server did not start; see its output above")
         return cls(process, json.loads(line))
+
+    def wait(self) -> int:
+        """Wait until the server ends by itself, which is a defect of it; its exit code."""
+        return self._process.wait()
 
     def stop(self) -> None:
         """End the server; its data is gone."""
@@ -161,18 +171,67 @@ def install(directory: Path = SERVER) -> None:
 
 
 def main() -> int:
+    options = _options()
+    port = options.port
+    if port is None:
+        port = 0 if options.command else 8788
+    # A kill ends it like Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        server = KVServer.start()
+        with KVServer.start(port=port) as server:
+            try:
+                return _run(options.command, server) if options.command else _stay(server)
+            except KeyboardInterrupt:
+                return 130 if options.command else 0
     except KVServerError as error:
         sys.exit(f"{error}")
-    with server:
-        environment = {
-            **os.environ,
-            "CLOUDFLARE_ACCOUNT_ID": server.account_id,
-            "CLOUDFLARE_API_TOKEN": server.token,
-            "CLOUDFLARE_BASE_URL": server.url,
-        }
-        return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="kv_server.py",
+        description="The REST API of Workers KV on this machine, for development and tests: real "
+        "KV in workerd. Needs Node.js 20.11 or newer with npm. What it holds is gone at its end.",
+        epilog="Without COMMAND it stays until Ctrl-C, and prints the account, the token and the "
+        "address. With one it runs that, with CLOUDFLARE_ACCOUNT_ID, CLOUDFLARE_API_TOKEN and "
+        "CLOUDFLARE_BASE_URL set, and ends with its exit code.",
+    )
+    parser.add_argument(
+        "--port", type=int, help="where to listen; else 8788, and with COMMAND any that is free"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    return parser.parse_args()
+
+
+def _run(command: list[str], server: KVServer) -> int:
+    environment = {
+        **os.environ,
+        "CLOUDFLARE_ACCOUNT_ID": server.account_id,
+        "CLOUDFLARE_API_TOKEN": server.token,
+        "CLOUDFLARE_BASE_URL": server.url,
+    }
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _stay(server: KVServer) -> int:
+    """Say where the server is, and wait for Ctrl-C."""
+    sys.stdout.write(
+        f"""\
+Workers KV on this machine: {server.url}
+
+For agents:
+  export CLOUDFLARE_ACCOUNT_ID={server.account_id} CLOUDFLARE_API_TOKEN='{server.token}'
+  export CLOUDFLARE_BASE_URL={server.url}
+A look at it:
+  mastra-storage demo cloudflare://{server.account_id}
+
+Ctrl-C ends it, and what it holds is gone.
+"""
+    )
+    sys.stdout.flush()
+    return server.wait()
 
 
 if __name__ == "__main__":

@@ -35,11 +35,12 @@ class PyodideServer(KVServer):
         *,
         store: Literal["kv", "memory"] = "kv",
         namespaces: int = 12,
+        port: int = 0,
         program: Path = PYODIDE / "runner.mjs",
     ) -> Self:
         install(PYODIDE)
         _download_wheels()
-        return super().start(store=store, namespaces=namespaces, program=program)
+        return super().start(store=store, namespaces=namespaces, port=port, program=program)
 
     def mount(self, directories: dict[str, Path]) -> None:
         """Make packages importable inside, by their names."""

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,10 @@ import aiohttp
 import pytest
 from cloudflare import AsyncCloudflare, NotFoundError
 from kv_server import SERVER, KVServer, KVServerError, install
+from mastra_storage_cloudflare import CloudflareStore
 from yarl import URL
+
+from mastra_storage import Thread
 
 pytestmark = pytest.mark.once
 
@@ -804,6 +808,31 @@ class TestStarting:
             [sys.executable, script, sys.executable, "-c", code], capture_output=True, check=True
         ).stdout.decode()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/client/v4\n", output)
+
+    def test_stays_until_it_is_interrupted(self) -> None:
+        async def save(account: str, token: str, url: str) -> None:
+            async with CloudflareStore(
+                account_id=account, api_token=token, base_url=url
+            ) as storage:
+                await storage.save_thread(Thread(id="t", resource_id="r"))
+
+        command = [sys.executable, str(SERVER.parent / "kv_server.py"), "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+        assert process.stdout is not None
+        said = "".join(
+            iter(process.stdout.readline, "Ctrl-C ends it, and what it holds is gone.\n")
+        )
+        found = dict(re.findall(r"(CLOUDFLARE_\w+)='?([^'\s]+)", said))
+        asyncio.run(
+            save(
+                found["CLOUDFLARE_ACCOUNT_ID"],
+                found["CLOUDFLARE_API_TOKEN"],
+                found["CLOUDFLARE_BASE_URL"],
+            )
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == ""
+        assert process.returncode == 0
 
     def test_packages_are_named_without_the_place_they_came_from(self) -> None:
         lock = json.loads((SERVER / "package-lock.json").read_text())
