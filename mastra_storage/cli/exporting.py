@@ -61,7 +61,7 @@ def _check_target(file: Path, store: Path | None) -> None:
     """Refuse to write over the store itself, or over what is not an earlier export."""
     if not file.is_file():
         return
-    if store is not None and any(each.samefile(file) for each in _files_of(store)):
+    if store is not None and _is_of(file, store):
         raise InvalidArgumentError(f"{file} is a file of the store itself; choose another name")
     with file.open("rb") as there:
         start = there.read(max(map(len, BEGINNINGS)))
@@ -71,12 +71,12 @@ def _check_target(file: Path, store: Path | None) -> None:
         )
 
 
-def _files_of(store: Path) -> Iterator[Path]:
-    """The file of a store, and those that SQLite has beside it."""
-    for end in ("", "-wal", "-shm", "-journal"):
-        path = store.with_name(store.name + end)
-        if path.exists():
-            yield path
+def _is_of(file: Path, store: Path) -> bool:
+    """Whether a file is that of a store, in its directory, or one that SQLite has beside it."""
+    beside = [store.with_name(store.name + end) for end in ("", "-wal", "-shm", "-journal")]
+    return store.resolve() in file.resolve().parents or any(
+        each.exists() and each.samefile(file) for each in beside
+    )
 
 
 @contextmanager
