@@ -18,6 +18,10 @@ from mastra_storage.storage import Storage
 T0 = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=timezone.utc)
 
 ODD_IDS = (
+    "a",
+    "?",
+    "\0",
+    "a\0",
     "a:b",
     "a/b",
     "100%",

@@ -8,7 +8,7 @@ import io
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import tenacity
@@ -99,9 +99,9 @@ class Client:
 
         `reads` says that it changes nothing, so that an attempt can be given up.
         """
-        url = yarl.URL(self._root + path, encoded=True)
-        if query:
-            url = url.with_query(query)
+        # Of what a prefix may hold nothing is left to the judgement of those who read the URL.
+        asked = f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
+        url = yarl.URL(self._root + path + asked, encoded=True)
         until = asyncio.get_running_loop().time() + self._timeout
         limits = self._limits_of_reads if reads else self._limits
         failure: StorageError | None = None

@@ -101,7 +101,8 @@ class Layout:
     def _joined(self, key: Key) -> str:
         text = ":".join(key)
         short = len(text) * _MOST_BYTES_OF_CHAR <= self._part_bytes
-        if short and "%" not in text and text.count(":") == len(key) - 1:
+        plain = "%" not in text and "\0" not in text
+        if short and plain and text.count(":") == len(key) - 1:
             return text
         return ":".join([escape(part, self._part_bytes) for part in key])
 
@@ -297,8 +298,11 @@ def _expiration(expires_at: int | None) -> int | None:
 
 
 def escape(part: str, most: int) -> str:
-    """A part of a key without the separator, or a hash of it when it has more than `most` bytes."""
-    escaped = part.replace("%", "%25").replace(":", "%3A")
+    """A part of a key without the separator, or a hash of it when it has more than `most` bytes.
+
+    workerd lists no keys by a prefix that has a zero character in it.
+    """
+    escaped = part.replace("%", "%25").replace(":", "%3A").replace("\0", "%00")
     fits = len(escaped) * _MOST_BYTES_OF_CHAR <= most or len(escaped.encode()) <= most
     return escaped if fits else _HASH + _digest(part)
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw, Struct
 
-from mastra_storage import PartialWriteError, TooLargeError, UnavailableError
+from mastra_storage import PartialWriteError, StorageError, TooLargeError, UnavailableError
 from mastra_storage_cloudflare._answers import (
     MissingKeyError,
     MissingNamespaceError,
@@ -150,6 +150,11 @@ class RestKV(KV):
         )
         info = answer.result_info or {}
         entries = [Entry(key.name, _text(key.metadata)) for key in answer.result]
+        if not all(entry.key.startswith(prefix) for entry in entries):
+            raise StorageError(  # what is deleted by a prefix must not be anything else
+                "what answered lists other keys than those with the prefix that was asked for; "
+                "check base_url and proxies"
+            )
         return Listing(entries, info.get("cursor") or None)
 
     async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:

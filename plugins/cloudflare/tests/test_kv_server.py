@@ -340,6 +340,12 @@ class TestListing:
         assert answer.result == [{"name": f"key:{i:05}", "metadata": {"i": i}} for i in range(3)]
         assert answer.envelope["result_info"] == {"count": 3, "cursor": ""}
 
+    async def test_takes_a_question_mark_in_a_prefix(self, api: Api) -> None:
+        await api.bulk_put([{"key": name, "value": ""} for name in ("a", "a?", "a?b", "b")])
+        for prefix in ("a?", "a%3F"):
+            answer = await api.keys(f"?prefix={prefix}&limit=10")
+            assert [key["name"] for key in answer.result] == ["a?", "a?b"]
+
     async def test_is_paged_by_cursor(self, api: Api) -> None:
         await api.bulk_put([*pairs(25), {"key": "other", "value": ""}])
         names: list[str] = []

@@ -68,6 +68,7 @@ def test_keys_are_short_enough_for_kv(key: Key) -> None:
     for name in every_key(key):
         assert 0 < len(name.encode()) <= MAX_KEY_BYTES
         assert name not in (".", "..")
+        assert "\0" not in name
         assert name.startswith("prefix:mastra_a_table_of_some_adapter")
 
 

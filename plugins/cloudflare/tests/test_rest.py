@@ -53,6 +53,25 @@ def test_which_failures_are_of_a_connection_that_was_idle(
     assert _is_stale(cause) is stale
 
 
+@pytest.mark.parametrize("id", ["?", "a?b", "\0", "a\0b", "a\0", "%00"])
+async def test_odd_ids_are_listed_and_deleted_by_stores_that_did_not_write_them(
+    kv: KVServer, id: str
+) -> None:
+    async with rest_store(kv) as storage:
+        for thread in (id, "a", f"{id}!"):
+            await storage.save_thread(Thread(id=thread, resource_id=f"r{thread}"))
+            messages = [Message(thread_id=thread, role="user", content=n) for n in range(3)]
+            await storage.save_messages(messages)
+    async with rest_store(kv) as other:
+        assert [thread.id for thread in await other.get_threads_by_resource_id(f"r{id}")] == [id]
+        assert [m.content for m in await other.get_messages(id)] == [0, 1, 2]
+        assert [m.content for m in await other.get_messages(id, last=2)] == [1, 2]
+        await other.delete_thread(id)
+    async with rest_store(kv) as third:
+        assert await third.get_messages(id) == []
+        assert len(await third.get_messages("a")) == len(await third.get_messages(f"{id}!")) == 3
+
+
 async def test_conversations_come_back_as_they_went_in(kv: KVServer) -> None:
     numbers = range(50)
     async with rest_store(kv, prefix="mine_") as storage:
@@ -217,6 +236,16 @@ class TestOneAnswer:
         assert (first.entries, first.cursor) == ([], "more")
         second = await kv.keys("n", "p", cursor=first.cursor, limit=5)
         assert ([entry.key for entry in second.entries], second.cursor) == (["pa"], None)
+
+    async def test_keys_that_were_not_asked_for_are_an_error(
+        self, kv: RestKV, answers: Answers
+    ) -> None:
+        """Or deleting by a prefix would delete them."""
+        answers(
+            "/1/keys?prefix=p%3F&limit=10", payload={"result": [{"name": "p?a"}, {"name": "q"}]}
+        )
+        with pytest.raises(StorageError, match="other keys than those with the prefix"):
+            await kv.keys("n", "p?", limit=5)
 
     async def test_a_write_without_a_result_has_succeeded(
         self, kv: RestKV, answers: Answers

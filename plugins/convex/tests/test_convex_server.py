@@ -246,9 +246,14 @@ class TestIndexes:
         await app.add("a", *range(-5, 6))
         await app.add("b", 0, 300)
         await app.add("a:b", 7)
+        await app.add("a\u0000", 8)
+        await app.add("a\u0001", 9)
         bounds = {"since": int64(-2), "until": int64(1)}
         assert await app.texts(owner="a", **bounds) == ["a -2", "a -1", "a 0", "a 1"]
-        assert await app.texts(since=int64(5)) == ["a 5", "a:b 7", "b 300"]
+        assert await app.texts(since=int64(5), until=int64(7)) == ["a 5", "a:b 7"]
+        assert len(await app.texts(owner="a")) == 11
+        assert await app.texts(owner="a\u0000") == ["a\u0000 8"]
+        assert await app.texts(owner="a\u0001") == ["a\u0001 9"]
         assert await app.texts(owner="a", descending=True, limit=2) == ["a 5", "a 4"]
         assert await app.texts(owner="none") == []
         rows = await app.query("notes:list", owner="b", descending=True, limit=1)

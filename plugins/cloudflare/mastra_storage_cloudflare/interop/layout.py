@@ -161,7 +161,7 @@ def _fault(table: Table, key: Key) -> str | None:
         + (
             "has its list of a thread's messages under that id"
             if key[at] == _ORDER_ID
-            else f"escapes none of {' '.join(_refused(table))} in its keys"
+            else f"escapes none of {' '.join(map(_named, _refused(table)))} in its keys"
         )
     )
 
@@ -182,4 +182,8 @@ def _bad_part(table: Table, key: Key) -> int | None:
 
 def _refused(table: Table) -> Sequence[str]:
     # The id of a resource stands alone, so that a colon in it separates nothing.
-    return "?#%/" if table == RESOURCES else ":?#%/"
+    return "?#%/\0" if table == RESOURCES else ":?#%/\0"
+
+
+def _named(character: str) -> str:
+    return character if character.isprintable() else f"U+{ord(character):04X}"

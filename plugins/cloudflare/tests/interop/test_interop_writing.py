@@ -390,6 +390,8 @@ async def test_other_ids_that_are_refused(store: Storage, raw: RawKV) -> None:
     await with_thread(store)
     with pytest.raises(InvalidRecordError, match=r"id 'messages' .*list"):
         await store.save_messages([ours("m1"), ours("messages")])
+    with pytest.raises(InvalidRecordError, match=r"id 'a\\x00b' .*U\+0000"):
+        await store.save_message(ours("a\0b"))
     with pytest.raises(InvalidRecordError, match=r"id '\.\./\.\.'"):
         await store.save_resource(Resource(id="../.."))
     with pytest.raises(InvalidRecordError, match=r"id '\.\.'"):

@@ -194,6 +194,12 @@ function targetOf(request) {
   return request.headers.get("x-kv-target") ?? pathname + search;
 }
 
+/** What stands behind the first question mark; others belong to it. */
+function queryOf(target) {
+  const start = target.indexOf("?");
+  return new URLSearchParams(start < 0 ? "" : target.slice(start + 1));
+}
+
 async function answer(request, env, bill) {
   const target = targetOf(request);
   const route = routeOf(target);
@@ -204,7 +210,7 @@ async function answer(request, env, bill) {
     request,
     bill,
     namespace: namespaceOf(route),
-    query: new URLSearchParams(target.split("?", 2)[1]),
+    query: queryOf(target),
     key: () => decodedKey(route.key),
     json: async () => parsed(await request.text()),
   });

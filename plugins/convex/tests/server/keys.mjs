@@ -10,7 +10,7 @@ const [UNDEFINED, NULL, INT64, FLOAT64, FALSE, TRUE, STRING, BYTES, ARRAY, OBJEC
   "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a",
 );
 const END = "\x00";
-const PLAIN = /^[\x01-\x7f]*$/; // its UTF-8 is its code units, and nothing needs escaping
+const PLAIN = /^[\x02-\x7f]*$/; // its UTF-8 is its code units, and nothing needs escaping
 const bits = new DataView(new ArrayBuffer(8));
 
 function eightBytes() {
@@ -33,9 +33,10 @@ function float64Key(value) {
   return eightBytes();
 }
 
-/** Zero bytes are escaped, since one ends the string. */
+/** Zeros and ones are escaped: a zero ends the string, and no key begins with another. */
 function bytesKey(buffer) {
-  return buffer.toString("latin1").replaceAll("\x00", "\x00\xff") + END;
+  const escaped = buffer.toString("latin1").replaceAll("\x01", "\x01\x02").replaceAll("\x00", "\x01\x01");
+  return escaped + END;
 }
 
 function stringKey(value) {
