@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from mastra_storage.errors import UnsupportedError
 from mastra_storage.schema import Key, Row, Table
 
 __all__ = [
@@ -163,7 +164,8 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 class Backend(Protocol):
-    """A store of rows. `name` is its URL scheme, which errors and log lines show.
+    """A store of rows. `name` is what errors and log lines call it, its URL scheme as a rule;
+    without one they name its class.
 
     Errors are those of `mastra_storage.errors`; anything foreign is mapped at the backend's
     edge, with `raise … from`. All methods may be called concurrently between `open` and
@@ -214,8 +216,14 @@ class Backend(Protocol):
         ...
 
     async def tables(self) -> list[str]:
-        """The names of the tables that hold rows, so that a copy can tell that it has all."""
-        ...
+        """The names of the tables that hold rows, so that a copy can tell that it has all.
+
+        A backend without it can be neither copied nor exported.
+        """
+        raise UnsupportedError(
+            "the backend has no `tables`, so that nobody could tell whether a copy or an export of "
+            "it has everything"
+        )
 
 
 def select(rows: Iterable[Row], query: Query) -> Result:

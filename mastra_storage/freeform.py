@@ -112,7 +112,7 @@ def check_json(value: Any, depth: int = 0) -> None:
         return
     if kind is int:
         if not -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT and value.bit_length() > _MAX_INT_BITS:
-            raise NotJsonError("is an integer of more than 4,300 digits")
+            raise NotJsonError("is an integer of some 4,300 digits or more")
     elif kind is float:
         if not isfinite(value):
             raise NotJsonError(f"is {value}, which JSON does not have")

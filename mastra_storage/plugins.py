@@ -45,7 +45,7 @@ _DISTRIBUTIONS = {
 _EXAMPLES = "sqlite:///FILE, cloudflare://ACCOUNT, convex://HOST"
 
 # What the engine calls of any backend (`watch` only where it is declared).
-_VERBS = ("from_url", "open", "close", "get", "query", "write", "tables")
+_VERBS = ("from_url", "open", "close", "get", "query", "write")
 
 _registered: dict[str, type[Backend]] = {}
 

@@ -196,7 +196,7 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
         if self.recent and self.record:
             for record, row in zip(records, rows, strict=True):
                 if row.touched is not None and row.touched > row.updated:
-                    record.updated_at = from_microseconds(row.touched)
+                    record.updated_at = max(record.updated_at, from_microseconds(row.touched))
         return records
 
 
@@ -219,7 +219,7 @@ class Row(Struct, frozen=True, gc=False):
     order: int
     seq: int
     fields: Mapping[str, str]
-    updated: int
+    updated: int = 0
     touched: int | None = None
     version: str = ""
     expires_at: int | None = None

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from msgspec import structs
 
 import mastra_storage
 from mastra_storage import (
+    Capabilities,
     InvalidArgumentError,
+    Key,
+    Message,
+    Op,
     PluginLoadError,
     PluginNotFoundError,
+    Put,
+    Query,
+    Result,
+    Row,
     Storage,
     Table,
     Thread,
+    Touch,
     UnavailableError,
+    UnsupportedError,
     open_storage,
     plugins,
     register,
+    select,
     url_options,
 )
 from mastra_storage.backends.memory import MemoryBackend
@@ -292,7 +304,7 @@ def test_without_adapters_no_table_is_broken() -> None:
 @pytest.mark.parametrize(
     ("source", "missing"),
     [
-        ("Acme = print\n", "without from_url, open, close, get, query, write, tables"),
+        ("Acme = print\n", "without from_url, open, close, get, query, write"),
         ("class Acme:\n    def from_url(self): ...\n", "without open, close, get"),
         ("Acme = None\n", "NoneType without from_url"),
     ],
@@ -307,6 +319,59 @@ def test_what_is_no_backend_is_refused(
     assert missing in str(caught.value)
     with pytest.raises(InvalidArgumentError, match=f"registered for {scheme}:// is no backend"):
         register(scheme, dict)  # type: ignore[arg-type]
+
+
+class Plain:
+    """What the contract names, and no more."""
+
+    capabilities = Capabilities()
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, Key], Row] = {}
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Plain:
+        return cls()
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        return [self.rows.get((table.name, key)) for key in keys]
+
+    async def query(self, query: Query) -> Result:
+        return select([r for (name, _), r in self.rows.items() if name == query.table.name], query)
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            if isinstance(op, Put):
+                self.rows[op.row.table.name, op.row.key] = op.row
+            elif isinstance(op, Touch):
+                row = self.rows[op.table.name, op.key]
+                self.rows[op.table.name, op.key] = structs.replace(row, touched=op.at)
+
+
+async def test_a_backend_of_what_the_contract_names_is_enough(scheme: str) -> None:
+    register(scheme, Plain)  # type: ignore[arg-type]
+    async with open_storage(f"{scheme}://x") as storage, open_storage("memory://") as other:
+        assert repr(storage) == "<Storage on Plain>"
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        await storage.save_message(Message(thread_id="t", role="user", content="Hello"))
+        assert [m.content for m in await storage.get_messages("t", last=1)] == ["Hello"]
+        with pytest.raises(InvalidArgumentError, match="last") as refused:
+            await storage.get_messages("t", last=-1)
+        assert refused.value.backend == "Plain"
+        with pytest.raises(UnsupportedError, match="no `tables`") as caught:
+            await copy_rows(storage, other)
+        assert (caught.value.backend, caught.value.operation) == ("Plain", "copy")
+
+
+def test_a_backend_declares_its_capabilities(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Plain, "capabilities")
+    register(scheme, Plain)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="Plain is no backend: it declares no `cap"):
+        open_storage(f"{scheme}://x")
 
 
 def test_what_is_built_in_is_opened_without_a_look_at_the_disk(

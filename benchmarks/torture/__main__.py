@@ -92,12 +92,17 @@ def campaign(backend: str, options: argparse.Namespace, **changes: object) -> Ou
         "calm": options.calm,
     }
     settings |= changes
-    outcome = asyncio.run(run(Campaign(backend=backend, directory=directory, **settings)))
-    print(f"{report.line(outcome)}\n{report.details(outcome)}", flush=True)
-    if options.keep or (outcome.verdict.violations and outcome.campaign.plant is None):
-        print(f"  journals   {directory}", flush=True)
-    else:
-        shutil.rmtree(directory)
+    keep = True
+    try:
+        outcome = asyncio.run(run(Campaign(backend=backend, directory=directory, **settings)))
+        print(f"{report.line(outcome)}\n{report.details(outcome)}", flush=True)
+        expected = bool(outcome.verdict.violations) == (outcome.campaign.plant is not None)
+        keep = options.keep or not expected
+    finally:
+        if keep:
+            print(f"  journals   {directory}", flush=True)
+        else:
+            shutil.rmtree(directory)
     return outcome
 
 

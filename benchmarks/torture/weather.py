@@ -16,8 +16,9 @@ from torture.places import STALE_SECONDS, Place, module_of_tests
 from torture.relay import Relay
 
 # After a process was killed, what it had sent may still take effect for so long.
-_SETTLE_SECONDS = 0.8
-_DELAY_MS = 250
+_SETTLE_SECONDS = 1.8
+# The longer one is longer than a store waits for an answer before it asks again.
+_DELAY_MS, _SILENCE_MS = 250, 1_300
 
 _MOMENTS = {
     "staleReadsMs": "late reads",
@@ -102,15 +103,18 @@ class ServerWeather(Weather):
         super().__init__(place, seed)
         self._server = server
         self._relay = relay
+        self._held_until = 0.0  # until when the server may still hold requests
 
     async def blow(self) -> None:
         settings = self._settings()
         await self._server.control(reset=True, **settings)
         # A request that is held by the server would outlive its connection, and its repetition.
         if not any(fault["kind"] == "delay" for fault in settings["faults"]):
-            await asyncio.sleep(_DELAY_MS / 1000)  # those of the last moment
+            await asyncio.sleep(self._held_until - time.monotonic())  # those of moments before
             await self._break()
         await asyncio.sleep(self.random.uniform(0.5, 2.0))
+        held = [fault["ms"] / 1e3 for fault in settings["faults"] if fault["kind"] == "delay"]
+        self._held_until = max(self._held_until, time.monotonic() + max(held, default=0.0))
         await self._note()
 
     async def _break(self) -> None:
@@ -158,6 +162,7 @@ class ServerWeather(Weather):
             {"kind": "html", "when": "after"},
             {"kind": "slow", "ms": _DELAY_MS},
             {"kind": "delay", "ms": _DELAY_MS},
+            {"kind": "delay", "ms": _SILENCE_MS},
         )
         chosen = self.random.sample(kinds, self.random.randint(1, 4))
         share = self.random.choice((0.05, 0.2, 0.5, 0.8))

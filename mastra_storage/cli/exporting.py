@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, BinaryIO
 
 import typer
@@ -14,7 +15,7 @@ from mastra_storage.cli.console import plural, progress
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import Url, open_existing, place_of
 from mastra_storage.cli.transfer import Exported, export_lines
-from mastra_storage.cli.transfer.encoding import BEGINNINGS
+from mastra_storage.cli.transfer.encoding import BEGINNING, BEGINNING_BYTES
 from mastra_storage.errors import InvalidArgumentError, NotFoundError
 
 __all__ = ["export"]
@@ -43,7 +44,8 @@ def export(
 
 async def _export(url: str, file: str) -> Exported:
     storage = open_existing(url)
-    _check_target(Path(file), place_of(storage))
+    if file != "-":
+        _check_target(Path(file), place_of(storage))
     with progress("reading") as bar:
         async with storage:
             with _writing(file) as lines:
@@ -59,13 +61,13 @@ async def _export(url: str, file: str) -> Exported:
 
 def _check_target(file: Path, store: Path | None) -> None:
     """Refuse to write over the store itself, or over what is not an earlier export."""
-    if not file.is_file():
-        return
     if store is not None and _is_of(file, store):
         raise InvalidArgumentError(f"{file} is a file of the store itself; choose another name")
+    if not file.is_file():
+        return
     with file.open("rb") as there:
-        start = there.read(max(map(len, BEGINNINGS)))
-    if start and not start.startswith(BEGINNINGS):
+        start = there.read(BEGINNING_BYTES)
+    if start and not BEGINNING.match(start):
         raise InvalidArgumentError(
             f"{file} is there and is not an export; remove it, or choose another name"
         )
@@ -73,10 +75,11 @@ def _check_target(file: Path, store: Path | None) -> None:
 
 def _is_of(file: Path, store: Path) -> bool:
     """Whether a file is that of a store, in its directory, or one that SQLite has beside it."""
+    store, file = store.resolve(), file.resolve()
+    if store.exists() and file.exists() and store.samefile(file):  # under another name
+        return True
     beside = [store.with_name(store.name + end) for end in ("", "-wal", "-shm", "-journal")]
-    return store.resolve() in file.resolve().parents or any(
-        each.exists() and each.samefile(file) for each in beside
-    )
+    return file in beside or store in file.parents
 
 
 @contextmanager
@@ -92,9 +95,9 @@ def _writing(file: str) -> Iterator[BinaryIO]:
     elif not path.parent.is_dir():
         raise NotFoundError(f"the directory {path.parent} does not exist")
     else:
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(f"{path.name}.{token_hex(4)}.part")
         try:
-            with part.open("wb") as opened:
+            with part.open("xb") as opened:
                 yield opened
             part.replace(path)
         finally:

@@ -10,6 +10,7 @@ import typer
 from mastra_storage.errors import NotFoundError
 from mastra_storage.plugins import open_storage
 from mastra_storage.storage import Storage
+from mastra_storage.storage._lifecycle import name_of
 
 __all__ = ["AsJson", "Limit", "Url", "open_existing", "place_of"]
 
@@ -29,7 +30,7 @@ def open_existing(url: str) -> Storage:
     storage = open_storage(url)
     path = place_of(storage)
     if path is not None and not path.exists():
-        raise NotFoundError(f"there is no file {path}", backend=storage.backend.name)
+        raise NotFoundError(f"there is no file {path}", backend=name_of(storage.backend))
     return storage
 
 

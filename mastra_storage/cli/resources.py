@@ -25,7 +25,7 @@ def resources(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List resources with their working memory, newest first.
+    """List resources with their working memory, the newest made first.
 
     [dim]$[/] mastra-storage resources sqlite:///agent.db
 
@@ -38,16 +38,20 @@ def resources(
     if not found:
         output.print("no resources", style="dim")
         return
-    result = table("Resources", "resource", "working memory", "metadata", "updated (UTC)")
+    result = table(
+        "Resources", "resource", "working memory", "metadata", "created (UTC)", "updated (UTC)"
+    )
     for each in found:
         result.add_row(
             cropped(each.id, style="bold"),
             brief(each.working_memory),
             brief(each.metadata),
+            when(each.created_at),
             when(each.updated_at),
         )
     output.print(result)
-    output.print(plural(len(found), "resource"), style="dim")
+    more = "the newest " if len(found) == limit else ""
+    output.print(f"{more}{plural(len(found), 'resource')}", style="dim")
 
 
 async def _resources(url: str, resource_id: str | None, limit: int) -> list[Resource]:

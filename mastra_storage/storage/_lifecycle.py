@@ -93,25 +93,34 @@ async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
     return [task.result() for task in tasks]
 
 
+def name_of(backend: Backend) -> str:
+    """What errors and log lines call a backend."""
+    return str(getattr(backend, "name", type(backend).__name__))
+
+
 class Lifecycle:
     """A backend that is opened and closed, and the tables known to it."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._name = name_of(backend)
+        if not isinstance(getattr(backend, "capabilities", None), Capabilities):
+            raise InvalidArgumentError(
+                f"{self._name} is no backend: it declares no `capabilities`", backend=self._name
+            )
         self._tables: dict[str, Table] = dict(TABLES)
         self._opened = False
         self._opening = False
+        self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._locks = Locks()
         self._last_seq = 0
         self._token = os.urandom(6).hex()
         self._writes = 0
-        self._log = logging.getLogger(f"mastra_storage.{backend.name}")
+        self._log = logging.getLogger(f"mastra_storage.{self._name}")
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} on {self.backend.name}{'' if self._opened else ', not open'}>"
-        )
+        return f"<{type(self).__name__} on {self._name}{'' if self._opened else ', not open'}>"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -136,11 +145,13 @@ class Lifecycle:
         finally:
             self._opening = False
         self._loop = asyncio.get_running_loop()
+        self._closed = asyncio.Event()
         self._opened = True
 
     async def close(self) -> None:
         """Close the backend; safe to call twice."""
         self._opened = self._opening = False
+        self._closed.set()
         await self.backend.close()
 
     async def __aenter__(self) -> Self:
@@ -164,7 +175,7 @@ class Lifecycle:
             raise InvalidArgumentError(f"register takes a Table, not {type(table).__name__}")
         if self._tables.setdefault(table.name, table) != table:
             raise InvalidArgumentError(
-                f"there is already another table {table.name!r}", backend=self.backend.name
+                f"there is already another table {table.name!r}", backend=self._name
             )
 
     def _check_open(self) -> None:
@@ -179,6 +190,6 @@ class Lifecycle:
 
     def _located(self, error: StorageError, operation: str) -> StorageError:
         """The error, with what its raiser did not know."""
-        error.backend = error.backend or self.backend.name
+        error.backend = error.backend or self._name
         error.operation = error.operation or operation
         return error

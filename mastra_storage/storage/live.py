@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar, cast
 
 from mastra_storage.arguments import count_argument, filter_argument, id_argument
@@ -86,4 +86,5 @@ class Live(Engine):
                     raise
                 return  # closed while it looked
             yield result
-            await asyncio.sleep(self.capabilities.poll_interval)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), self.capabilities.poll_interval)

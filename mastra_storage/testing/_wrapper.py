@@ -8,6 +8,7 @@ from typing import Any, Self
 from mastra_storage.backend import Backend, Op, Query, Result
 from mastra_storage.errors import UnsupportedError
 from mastra_storage.schema import Key, Row, Table
+from mastra_storage.storage._lifecycle import name_of
 
 
 class Wrapper(Backend):
@@ -15,7 +16,7 @@ class Wrapper(Backend):
 
     def __init__(self, wrapped: Backend) -> None:
         self.wrapped = wrapped
-        self.name = wrapped.name
+        self.name = name_of(wrapped)
         self.capabilities = wrapped.capabilities
 
     @classmethod

@@ -329,7 +329,7 @@ def test_resources() -> None:
     assert "# Ada" in shown
     assert '{"likes":["tea"]}' in shown
     assert "2 resources" in shown
-    assert "1 resource" in ok("resources", "sqlite:///a.db", "--limit", "1")
+    assert "the newest 1 resource" in ok("resources", "sqlite:///a.db", "--limit", "1")
     [line] = ok("resources", "sqlite:///a.db", "ada", "--json").splitlines()
     assert json.loads(line)["workingMemory"] == "# Ada"
     assert "no resource 'eve'" in fails(3, "resources", "sqlite:///a.db", "eve")
@@ -390,7 +390,7 @@ def test_import_twice_export_and_copy() -> None:
 
     done = command("export", "sqlite:///a.db", "saved.jsonl")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "3 threads, 8 messages\n")
-    assert not Path("saved.jsonl.part").exists()
+    assert not [*Path().glob("*.part")]
     assert ok("export", "sqlite:///a.db", "-") == Path("saved.jsonl").read_text()
     ok("import", "-", "sqlite:///b.db", stdin=Path("saved.jsonl").read_bytes())
     assert [content_of(row) for row in rows_of("sqlite:///b.db")] == [
@@ -418,7 +418,7 @@ def test_a_failed_export_leaves_the_file_that_is_there() -> None:
             await storage.backend.write([Put(row)])
 
     asyncio.run(put())
-    before = '{"thread_id":"before"}\n'
+    before = '{"thread_id":"before","thread":{},"messages":[]}\n'
     Path("saved.jsonl").write_text(before)
     line = fails(5, "export", "sqlite:///a.db", "saved.jsonl")
     assert "unknown_table; install the adapter that registered" in line
@@ -431,19 +431,31 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else() -> No
     Path("new.jsonl").touch()
     for _ in range(2):
         ok("export", "sqlite:///a.db", "new.jsonl")
-    Path("notes.txt").write_text("important")
-    assert "is there and is not an export" in fails(2, "export", "sqlite:///a.db", "notes.txt")
-    assert Path("notes.txt").read_text() == "important"
+    chat = '{"thread_id": "mine", "messages": [{"role": "user", "content": "Hello"}]}\n'
+    for name, text in (("notes.txt", "important"), ("chats.jsonl", chat)):
+        Path(name).write_text(text)
+        assert "is there and is not an export" in fails(2, "export", "sqlite:///a.db", name)
+        assert Path(name).read_text() == text
+    Path("new.jsonl.part").write_text("mine")
+    Path("-").write_text("mine")
+    ok("export", "sqlite:///a.db", "new.jsonl")
+    assert Path("new.jsonl").read_text() == ok("export", "sqlite:///a.db", "-")
+    assert Path("new.jsonl.part").read_text() == Path("-").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["a.db", "./a.db", "link.db", "hard.db", "a.db-wal"])
+def test_a_store_may_be_called_as_the_part_of_an_export() -> None:
+    write("sqlite:///data.part", Thread(id="t", resource_id="me"))
+    before = rows_of("sqlite:///data.part")
+    ok("export", "sqlite:///data.part", "data")
+    assert rows_of("sqlite:///data.part") == before
+
+
+@pytest.mark.parametrize("name", ["a.db", "./a.db", "link.db", "hard.db", "a.db-wal", "a.db-shm"])
 def test_an_export_does_not_overwrite_its_own_store(directory: Path, name: str) -> None:
     write("sqlite:///a.db", Thread(id="t", resource_id="me"))
     Path("link.db").symlink_to("a.db")
     Path("hard.db").hardlink_to("a.db")
-    Path("a.db-wal").touch()
     before = rows_of("sqlite:///a.db")
-    Path("a.db-wal").touch()
     assert "a file of the store itself" in fails(2, "export", "sqlite:///a.db", name)
     assert rows_of("sqlite:///a.db") == before
 

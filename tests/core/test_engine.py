@@ -462,3 +462,17 @@ async def test_a_large_batch_lets_others_run() -> None:
         counting.cancel()
         assert turns >= 9
         assert [m.content for m in await storage.get_messages("t", last=2)] == [4_998, 4_999]
+
+
+async def test_closing_ends_a_watch_that_waits_for_its_next_look() -> None:
+    backend = MemoryBackend()
+    backend.capabilities = structs.replace(backend.capabilities, watch=False, poll_interval=600.0)
+    storage = Storage(backend)
+    await storage.open()
+    values = storage.watch_thread("t")
+    assert await anext(values) is None
+    waiting = asyncio.ensure_future(anext(values, "the end"))
+    await asyncio.sleep(0.05)
+    await storage.close()
+    async with asyncio.timeout(5):
+        assert await waiting == "the end"

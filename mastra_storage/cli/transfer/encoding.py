@@ -7,6 +7,7 @@ reverses that exactly, for any content.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +19,16 @@ from mastra_storage.cli.transfer.rows import stated
 from mastra_storage.errors import InvalidRecordError, StorageError
 from mastra_storage.records import from_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Row, Table
+from mastra_storage.validation import MAX_ID_BYTES
 
-__all__ = ["BEGINNINGS", "message_object", "row_line", "thread_object"]
+__all__ = ["BEGINNING", "BEGINNING_BYTES", "message_object", "row_line", "thread_object"]
 
-# How a line begins, of a thread or of another row.
-BEGINNINGS = (b'{"thread_id":', b'{"table":')
+# How a line begins, of a thread or of another row, and how many bytes of it say so at most. A chat
+# that was made by hand may have a `thread_id`, too.
+BEGINNING = re.compile(
+    rb'\{"thread_id":"(?:[^"\\]|\\.)*","thread":\{|\{"table":"[a-z0-9_]+","row":\{'
+)
+BEGINNING_BYTES = 6 * MAX_ID_BYTES + 100  # of an id that is escaped
 
 _RESERVED = (MESSAGE_NAMES - {"content"}) | {UNKNOWN}
 

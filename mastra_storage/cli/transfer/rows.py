@@ -6,15 +6,17 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 from msgspec import structs
 
-from mastra_storage.backend import Query
+from mastra_storage.backend import Backend, Query
 from mastra_storage.errors import PluginNotFoundError, StorageError, TooLargeError
 from mastra_storage.plugins import broken_tables, load_tables
 from mastra_storage.schema import Row, Table
 from mastra_storage.storage import Storage
+from mastra_storage.storage._lifecycle import name_of
 
 __all__ = [
     "Stamps",
@@ -36,17 +38,19 @@ async def known_tables(storage: Storage) -> dict[str, Table]:
     """All tables by name, those of adapters too.
 
     Raises `PluginNotFoundError` when the store holds rows of a table that nobody here knows:
-    moving the others alone would lose them without a word.
+    moving the others alone would lose them without a word. `UnsupportedError` when the backend
+    cannot tell.
     """
     tables = load_tables()
-    unknown = sorted(set(await storage.backend.tables()) - set(tables))
+    listing = getattr(storage.backend, "tables", partial(Backend.tables, storage.backend))
+    unknown = sorted(set(await listing()) - set(tables))
     if unknown:
         broken = "".join(f"; broken here: {error}" for error in broken_tables())
         raise PluginNotFoundError(
             f"the store holds rows of tables that are not known here: {', '.join(unknown)}; "
             "install the adapter that registered them (the distribution that names them in the "
             f"entry-point group mastra_storage.tables), and repeat the command{broken}",
-            backend=storage.backend.name,
+            backend=name_of(storage.backend),
         )
     return tables
 
@@ -103,7 +107,7 @@ def check_size(storage: Storage, row: Row) -> None:
         raise TooLargeError(
             f"the record {row.key!r} of table {row.table.name!r} is {len(row.value):,} bytes of "
             f"JSON, more than the {limit:,} that this backend holds",
-            backend=storage.backend.name,
+            backend=name_of(storage.backend),
         )
 
 
@@ -113,7 +117,7 @@ def naming(storage: Storage, operation: str) -> Iterator[None]:
     try:
         yield
     except StorageError as exc:
-        exc.backend = exc.backend or storage.backend.name
+        exc.backend = exc.backend or name_of(storage.backend)
         exc.operation = exc.operation or operation
         raise
 

@@ -63,6 +63,11 @@ class Client:
         """`timeout`: seconds a call may take, with all its attempts; `rate_limit`: requests that
         the API takes in five minutes.
         """
+        for name, value in {"account_id": account_id, "api_token": api_token}.items():
+            if not isinstance(value, str):
+                raise InvalidArgumentError(
+                    f"{name} must be a str, not {type(value).__name__}", backend="cloudflare"
+                )
         self._root = f"{_api(base_url)}/accounts/{quote(account_id, safe='')}/storage/kv/namespaces"
         self._where = _named(base_url)
         self._headers = {"Authorization": f"Bearer {_checked_token(api_token)}"}
@@ -123,11 +128,11 @@ class Client:
                     first = exc
                 return await self._attempts()(_after(first, attempt))
         except TimeoutError as exc:
-            silent = isinstance(failure and failure.__cause__, aiohttp.ServerTimeoutError)
+            silent = isinstance(failure and failure.__cause__, aiohttp.SocketTimeoutError)
             if failure is not None and not silent:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
-                f"Cloudflare did not answer within {self._timeout:g} seconds; try again later"
+                f"{self._where} did not answer within {self._timeout:g} seconds; try again later"
             ) from exc
 
     def _attempts(self) -> tenacity.AsyncRetrying:
@@ -173,7 +178,7 @@ class Client:
             problem = f"what answered in Cloudflare's place is not HTTP ({exc.message})"
         except aiohttp.SocketTimeoutError as exc:
             raise UnavailableError(
-                f"Cloudflare did not answer for {limits.sock_read:g} seconds; try again later"
+                f"{self._where} did not answer for {limits.sock_read:g} seconds; try again later"
             ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise UnavailableError(

@@ -85,7 +85,7 @@ class KVServer:
         line = process.stdout.readline() if readable else ""
         if not line:
             process.kill()
-            process.wait()
+            process.communicate()
             raise KVServerError("the Workers KV server did not start; see its output above")
         return cls(process, json.loads(line))
 

@@ -840,6 +840,16 @@ class TestStarting:
         assert process.communicate(timeout=30)[0] == ""
         assert process.returncode == 0
 
+    def test_a_port_that_is_taken_is_said_in_one_line(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with KVServer.start(store="memory") as server:
+            port = URL(server.url).port or 0
+            with pytest.raises(KVServerError, match="did not start"):
+                KVServer.start(store="memory", port=port)
+        [line] = capfd.readouterr().err.splitlines()
+        assert f"address already in use 127.0.0.1:{port}" in line
+
     def test_packages_are_named_without_the_place_they_came_from(self) -> None:
         lock = json.loads((SERVER / "package-lock.json").read_text())
         assert len(lock["packages"]) > 20

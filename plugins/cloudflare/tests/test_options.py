@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from mastra_storage_cloudflare import CloudflareStore
 from mastra_storage_cloudflare.options import retention_option, seconds_option
 
 from mastra_storage import InvalidArgumentError, open_storage
@@ -50,6 +51,13 @@ def test_what_a_url_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_storage("cloudflare://account")
     with pytest.raises(InvalidArgumentError, match="cloudflare://ACCOUNT_ID"):
         open_storage("cloudflare://", api_token="t")
+
+
+@pytest.mark.parametrize("name", ["account_id", "api_token"])
+def test_what_is_no_text_is_refused(name: str) -> None:
+    given: dict[str, Any] = {"account_id": "a", "api_token": "t", name: 5}
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be a str, not int"):
+        CloudflareStore(**given)
 
 
 async def test_the_base_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def _reason(exc: Exception) -> str:
         return "a host of that name is not known"
     if isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return "it was broken off"
-    if isinstance(exc, aiohttp.ServerTimeoutError):
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
         return _REASONS[errno.ETIMEDOUT]
     number = exc.errno if isinstance(exc, OSError) else None
     return _REASONS.get(number or 0, f"it failed ({type(exc).__name__})")

@@ -34,8 +34,10 @@ _CONNECTIONS = 32
 _KEEP_ALIVE = 30.0
 _ATTEMPTS = 8
 _STOP = tenacity.stop_after_attempt(_ATTEMPTS)
-# An attempt in which nothing is heard for this share of a call's time is made anew.
+# An attempt in which nothing is heard for this share of a call's time is made anew. Not so while
+# something large may still be on its way to the deployment.
 _SILENCE = 1 / 3
+_SOON_THERE_BYTES = 2**16
 # Seconds. A deployment that is about to start is waited for, but not as long as by a call.
 _OPENING_SECONDS = 5.0
 _ATTEMPTS_TO_CHECK = 4
@@ -75,14 +77,11 @@ class Client:
 
         Raises `UnsupportedError` when they are not, `AuthenticationError` for a key that is not
         of this deployment, `UnavailableError` when it cannot be reached within the time of a
-        call, 5 seconds at most.
+        call, 5 seconds at most, or nothing is heard of it for a third of that time.
         """
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
-        silence = self.settings.timeout * _SILENCE
         self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={"Authorization": f"Convex {self.settings.key}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence, sock_read=silence),
+            connector=connector, headers={"Authorization": f"Convex {self.settings.key}"}
         )
         seconds = min(self.settings.timeout, _OPENING_SECONDS)
         await self._check(_Before(asyncio.get_running_loop().time() + seconds))
@@ -146,7 +145,7 @@ class Client:
                     first = exc
                 return await self._attempts(stop)(_after(first, attempt))
         except TimeoutError as exc:
-            silent = isinstance(failure and failure.__cause__, aiohttp.ServerTimeoutError)
+            silent = isinstance(failure and failure.__cause__, aiohttp.SocketTimeoutError)
             if failure is not None and not silent:  # the last one, between two attempts
                 raise failure from exc
             raise UnavailableError(
@@ -168,6 +167,19 @@ class Client:
             return False
         return isinstance(exc, StorageError) and exc.retryable
 
+    @property
+    def _silence(self) -> float:
+        return self.settings.timeout * _SILENCE
+
+    def _limits(self, size: int) -> aiohttp.ClientTimeout:
+        """How long an attempt with so many bytes may hear nothing; all of them share the call's."""
+        silence = self._silence
+        return aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=silence,
+            sock_read=silence if size <= _SOON_THERE_BYTES else None,
+        )
+
     async def _send(self, url: yarl.URL, body: bytes) -> bytes:
         """One request."""
         if self._session is None:
@@ -178,6 +190,7 @@ class Client:
                 data=io.BytesIO(body),
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,
+                timeout=self._limits(len(body)),
             ) as response:
                 content = await response.read()
         except asyncio.CancelledError as exc:
@@ -189,6 +202,10 @@ class Client:
         except aiohttp.ClientResponseError as exc:
             # It holds the headers of the request, the key among them.
             problem = f"what answered in Convex's place is not HTTP ({exc.message})"
+        except aiohttp.SocketTimeoutError as exc:
+            raise UnavailableError(
+                f"{url.host}:{url.port} did not answer for {self._silence:g} seconds; try again"
+            ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise connection_failure(exc, url) from exc
         else:

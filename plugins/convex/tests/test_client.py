@@ -300,6 +300,36 @@ class TestRetries:
             await client.close()
 
 
+class TestSilence:
+    """Of a third of the time of a call."""
+
+    @pytest.fixture
+    async def soon(self, client: Client) -> Client:
+        soon = Client(Settings(url=client.settings.url, key=KEY, timeout=1.5))
+        soon._session = client._session
+        return soon
+
+    async def test_ends_an_attempt(self, soon: Client, answers: Answers) -> None:
+        answers({"payload": GOOD, "seconds": 60}, {"payload": GOOD})
+        await soon.query("m:list", {}, Numbers)
+        assert len(answers.requests) == 2
+
+    async def test_does_not_end_one_that_takes_long_to_send(
+        self, soon: Client, answers: Answers
+    ) -> None:
+        answers({"payload": GOOD, "seconds": 0.8})
+        await soon.query("m:list", {"text": "x" * 2**16}, Numbers)
+        assert len(answers.requests) == 1
+
+    async def test_to_the_end_is_told_with_the_time_of_the_call(
+        self, soon: Client, answers: Answers
+    ) -> None:
+        answers({"payload": GOOD, "seconds": 60})
+        with pytest.raises(UnavailableError, match=r"did not answer within 1\.5 seconds"):
+            await soon.query("m:list", {}, Numbers)
+        assert len(answers.requests) in (2, 3)
+
+
 class TestFailures:
     @pytest.mark.parametrize(
         ("message", "error", "step"),

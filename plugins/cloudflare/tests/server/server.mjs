@@ -218,6 +218,12 @@ async function stop() {
   process.exit();
 }
 
+server.on("error", (error) => {
+  console.error(error.message); // the port is taken
+  process.exitCode = 1;
+  stop();
+});
+
 await control({ reset: true });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, stop);
 process.stdin.on("end", stop).resume();
