@@ -122,9 +122,9 @@ async def fill(storage: Storage, size: int) -> None:
 
 
 async def calls_of(server: ConvexServer) -> list[dict[str, Any]]:
-    """The log without what is scheduled: that runs later, and nobody waits for it."""
+    """The log without what is scheduled, which nobody waits for, and the other client's socket."""
     log = await server.log()
-    return [entry for entry in log if not entry["label"].startswith("scheduled")]
+    return [each for each in log if not each["label"].startswith(("scheduled", "socket"))]
 
 
 async def costs(server: ConvexServer, storage: Storage, method: Method, number: int) -> Cost:
@@ -161,7 +161,7 @@ async def cpu(server: ConvexServer, storage: Storage, rounds: int, repeat: int) 
         "save_message": partial(storage.save_message, message),
     }
     same: dict[str, Call] = {}
-    for name, ours in calls.items():  # before the other client, whose connection asks by itself
+    for name, ours in calls.items():
         await server.control(reset=True, recordBodies=True)
         await ours()
         [entry] = await calls_of(server)
