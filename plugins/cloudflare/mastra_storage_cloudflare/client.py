@@ -178,7 +178,7 @@ class Client:
             problem = f"what answered in Cloudflare's place is not HTTP ({exc.message})"
         except aiohttp.SocketTimeoutError as exc:
             raise UnavailableError(
-                f"{self._where} did not answer for {limits.sock_read:g} seconds; try again later"
+                f"{self._where} did not answer for {limits.sock_read:.3g} seconds; try again later"
             ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise UnavailableError(

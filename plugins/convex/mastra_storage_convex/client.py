@@ -204,7 +204,7 @@ class Client:
             problem = f"what answered in Convex's place is not HTTP ({exc.message})"
         except aiohttp.SocketTimeoutError as exc:
             raise UnavailableError(
-                f"{url.host}:{url.port} did not answer for {self._silence:g} seconds; try again"
+                f"{url.host}:{url.port} did not answer for {self._silence:.3g} seconds; try again"
             ) from exc
         except (aiohttp.ClientError, ConnectionError) as exc:
             raise connection_failure(exc, url) from exc
