@@ -11,11 +11,11 @@ from msgspec import Struct
 from mastra_storage.cli.console import errors, output, plural, print_json, progress, shown, table
 from mastra_storage.cli.exits import FAILED, ending, fail, without_secrets
 from mastra_storage.cli.options import AsJson, Url
+from mastra_storage.testing import _NEEDED
 
 __all__ = ["Outcome", "check"]
 
 _STYLES = {"passed": "green", "skipped": "yellow"}
-_NEEDED = frozenset({"pytest", "pytest_asyncio", "hypothesis"})
 _INTERRUPTED = 2  # pytest.ExitCode.INTERRUPTED
 
 

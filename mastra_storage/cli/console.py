@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import typer
@@ -23,6 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from mastra_storage.records import Page
+
 __all__ = [
     "Bar",
     "brief",
@@ -31,11 +33,15 @@ __all__ = [
     "output",
     "plural",
     "print_json",
+    "print_listing",
     "progress",
+    "share",
     "shown",
     "table",
     "when",
 ]
+
+T = TypeVar("T")
 
 output = Console()
 errors = Console(stderr=True)
@@ -92,6 +98,33 @@ def table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
             no_wrap=column.endswith("(UTC)"),
         )
     return made
+
+
+def print_listing(
+    items: Sequence[T],
+    made: Table,
+    cells: Callable[[T], Iterable[Text]],
+    *,
+    noun: str,
+    footer: str,
+    as_json: bool,
+) -> None:
+    """Records as JSON lines, or as the rows of a table, with a line below it."""
+    if as_json:
+        print_json(items)
+        return
+    if not items:
+        output.print(f"no {noun}s", style="dim")
+        return
+    for item in items:
+        made.add_row(*cells(item))
+    output.print(made)
+    output.print(footer, style="dim")
+
+
+def share(page: Page[Any], noun: str) -> str:
+    """How many there are on a page, and in all: 20 of 2,000 threads."""
+    return f"{len(page):,} of {plural(page.total or 0, noun)}"
 
 
 class Bar:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mastra_storage.cli.console import brief, cropped, output, plural, print_json, table, when
+from mastra_storage.cli.console import brief, cropped, print_listing, share, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Eval, Page
@@ -25,23 +25,20 @@ def evals(
     [dim]$[/] mastra-storage evals sqlite:///agent.db --agent weather --json | jq .result
     """
     page = run(_evals(url, agent, limit))
-    if as_json:
-        print_json(page.items)
-        return
-    if not page.items:
-        output.print("no evals", style="dim")
-        return
-    result = table("Evals", "agent", "metric", "result", "output", "created (UTC)")
-    for each in page:
-        result.add_row(
+    print_listing(
+        page.items,
+        table("Evals", "agent", "metric", "result", "output", "created (UTC)"),
+        lambda each: [
             cropped(each.agent_name, style="bold"),
             cropped(each.metric_name or ""),
             brief(each.result),
             brief(each.output),
             when(each.created_at),
-        )
-    output.print(result)
-    output.print(f"{len(page):,} of {plural(page.total or 0, 'eval')}", style="dim")
+        ],
+        noun="eval",
+        footer=share(page, "eval"),
+        as_json=as_json,
+    )
 
 
 async def _evals(url: str, agent: str | None, limit: int) -> Page[Eval]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mastra_storage.backend import Query
-from mastra_storage.cli.console import brief, cropped, output, plural, print_json, table, when
+from mastra_storage.cli.console import brief, cropped, plural, print_listing, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.errors import NotFoundError
@@ -32,26 +32,23 @@ def resources(
     [dim]$[/] mastra-storage resources sqlite:///agent.db user-1 --json | jq .workingMemory
     """
     found = run(_resources(url, resource_id, limit))
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        output.print("no resources", style="dim")
-        return
-    result = table(
-        "Resources", "resource", "working memory", "metadata", "created (UTC)", "updated (UTC)"
-    )
-    for each in found:
-        result.add_row(
+    more = "the newest " if resource_id is None and len(found) == limit else ""
+    print_listing(
+        found,
+        table(
+            "Resources", "resource", "working memory", "metadata", "created (UTC)", "updated (UTC)"
+        ),
+        lambda each: [
             cropped(each.id, style="bold"),
             brief(each.working_memory),
             brief(each.metadata),
             when(each.created_at),
             when(each.updated_at),
-        )
-    output.print(result)
-    more = "the newest " if len(found) == limit else ""
-    output.print(f"{more}{plural(len(found), 'resource')}", style="dim")
+        ],
+        noun="resource",
+        footer=f"{more}{plural(len(found), 'resource')}",
+        as_json=as_json,
+    )
 
 
 async def _resources(url: str, resource_id: str | None, limit: int) -> list[Resource]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mastra_storage.cli.console import cropped, output, plural, print_json, table, when
+from mastra_storage.cli.console import cropped, print_listing, share, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, WorkflowRun
@@ -29,23 +29,20 @@ def runs(
     [dim]$[/] mastra-storage runs sqlite:///agent.db --status failed
     """
     page = run(_runs(url, workflow, status, limit))
-    if as_json:
-        print_json(page.items)
-        return
-    if not page.items:
-        output.print("no runs", style="dim")
-        return
-    result = table("Workflow runs", "workflow", "run", "status", "created (UTC)", "updated (UTC)")
-    for each in page:
-        result.add_row(
+    print_listing(
+        page.items,
+        table("Workflow runs", "workflow", "run", "status", "created (UTC)", "updated (UTC)"),
+        lambda each: [
             cropped(each.workflow_name, style="bold"),
             cropped(each.run_id),
             _status(each),
             when(each.created_at),
             when(each.updated_at),
-        )
-    output.print(result)
-    output.print(f"{len(page):,} of {plural(page.total or 0, 'run')}", style="dim")
+        ],
+        noun="run",
+        footer=share(page, "run"),
+        as_json=as_json,
+    )
 
 
 def _status(run: WorkflowRun) -> Text:

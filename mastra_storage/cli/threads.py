@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mastra_storage.cli.console import cropped, output, plural, print_json, table, when
+from mastra_storage.cli.console import cropped, print_listing, share, table, when
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import AsJson, Limit, Url, open_existing
 from mastra_storage.records import Page, Thread
@@ -25,23 +25,20 @@ def threads(
     [dim]$[/] mastra-storage threads sqlite:///agent.db --resource user-1
     """
     page = run(_threads(url, resource, limit))
-    if as_json:
-        print_json(page.items)
-        return
-    if not page.items:
-        output.print("no threads", style="dim")
-        return
-    result = table("Threads", "thread", "resource", "title", "created (UTC)", "updated (UTC)")
-    for thread in page:
-        result.add_row(
-            cropped(thread.id, style="bold"),
-            cropped(thread.resource_id),
-            cropped(thread.title),
-            when(thread.created_at),
-            when(thread.updated_at),
-        )
-    output.print(result)
-    output.print(f"{len(page):,} of {plural(page.total or 0, 'thread')}", style="dim")
+    print_listing(
+        page.items,
+        table("Threads", "thread", "resource", "title", "created (UTC)", "updated (UTC)"),
+        lambda each: [
+            cropped(each.id, style="bold"),
+            cropped(each.resource_id),
+            cropped(each.title),
+            when(each.created_at),
+            when(each.updated_at),
+        ],
+        noun="thread",
+        footer=share(page, "thread"),
+        as_json=as_json,
+    )
 
 
 async def _threads(url: str, resource: str | None, limit: int) -> Page[Thread]:
