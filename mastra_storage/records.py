@@ -66,7 +66,9 @@ def from_microseconds(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
-class Record(Struct, kw_only=True, rename="camel"):
+# Nothing that JSON holds refers back to its record, so none is part of a cycle. What the garbage
+# collector need not look at costs a reader of many records a good part less.
+class Record(Struct, kw_only=True, rename="camel", gc=False):
     """The base of all records; gives them a repr without private content."""
 
     _shown: ClassVar[tuple[str, ...]] = ("id", "created_at")

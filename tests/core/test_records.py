@@ -91,6 +91,11 @@ def test_reprs_show_which_record_it_is_and_nothing_private(record: object) -> No
     assert type(record).__name__ in repr(record)
 
 
+@pytest.mark.parametrize("kind", Record.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_the_garbage_collector_does_not_look_at_records(kind: type[Record]) -> None:
+    assert not kind.__struct_config__.gc
+
+
 def test_every_shown_field_is_one() -> None:
     for kind in Record.__subclasses__():
         assert set(kind._shown) <= set(kind.__struct_fields__)
