@@ -12,8 +12,9 @@ deletes goes out when its pairs are stored: a row that moves is at its new place
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 from mastra_storage import StorageError
@@ -34,7 +35,8 @@ class BatchingKV(KV):
         self._key_interval = key_interval
         self._gets: dict[str, Gets] = {}
         self._gets_sent = 0.0
-        self._getting: set[asyncio.Task[Any]] = set()
+        self._unanswered = 0
+        self._getting: set[asyncio.Task[None]] = set()
         self._writers: dict[str, Writer] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -42,8 +44,6 @@ class BatchingKV(KV):
         await self._kv.open()
 
     async def close(self) -> None:
-        for namespace in [*self._gets]:
-            self._send_gets(namespace)
         try:
             while tasks := self._getting | self._writing:
                 await asyncio.wait(tasks)
@@ -56,7 +56,7 @@ class BatchingKV(KV):
         gets = self._gets.get(namespace)
         if gets is None:
             gets = self._gets[namespace] = Gets()
-            self._call_send_gets(namespace)
+            self._start(self._getting, self._send_gets(namespace))
         try:
             found = await gets.wait(keys)
         except StorageError as exc:
@@ -79,9 +79,7 @@ class BatchingKV(KV):
         writer.add(waiter, pairs)
         if not writer.running:
             writer.running = True
-            task = asyncio.get_running_loop().create_task(writer.run())
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._start(self._writing, writer.run())
         await waiter.done
 
     def puts_under(self, namespace: str, prefix: str) -> list[str]:
@@ -89,19 +87,24 @@ class BatchingKV(KV):
         writer = self._writers.get(namespace)
         return [] if writer is None else writer.puts_under(prefix)
 
-    def _call_send_gets(self, namespace: str) -> None:
+    async def _send_gets(self, namespace: str) -> None:
+        """Send the gets that are wanted by the time it runs."""
         loop = asyncio.get_running_loop()
-        wait = self._gets_sent + _GATHERING - loop.time() if self._getting else 0.0
+        wait = self._gets_sent + _GATHERING - loop.time() if self._unanswered else 0.0
         if wait > 0:
-            loop.call_later(wait, self._send_gets, namespace)
-        else:
-            loop.call_soon(self._send_gets, namespace)
+            await asyncio.sleep(wait)
+        gets = self._gets.pop(namespace)
+        self._gets_sent = loop.time()
+        await gets.send(partial(self._get, namespace))
 
-    def _send_gets(self, namespace: str) -> None:
-        gets = self._gets.pop(namespace, None)
-        if gets is None:
-            return  # sent as the store closes
-        self._gets_sent = asyncio.get_running_loop().time()
-        for task in gets.send(self._kv, namespace):
-            self._getting.add(task)
-            task.add_done_callback(self._getting.discard)
+    async def _get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+        self._unanswered += 1
+        try:
+            return await self._kv.get(namespace, keys)
+        finally:
+            self._unanswered -= 1
+
+    def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 
-from mastra_storage_cloudflare.futures import fail
-from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, Found
+from mastra_storage_cloudflare.futures import all_of, fail
+from mastra_storage_cloudflare.kv import MAX_KEYS_OF_GET, Found
 
 # So many keys of a caller come in one bulk get. Callers whose keys came in two would go on
 # between others, and what they want next would go out by itself.
 _KEPT_TOGETHER = MAX_KEYS_OF_GET // 5
+
+_Get = Callable[[list[str]], Awaitable[dict[str, Found]]]
 
 
 class _Caller:
@@ -62,18 +63,26 @@ class Gets:
         if len(self._bulks[-1].keys) + keys > MAX_KEYS_OF_GET:
             self._bulks.append(_Bulk())
 
-    def send(self, kv: KV, namespace: str) -> Iterator[asyncio.Task[dict[str, Found]]]:
-        """Ask for the keys; gives the tasks that do."""
-        for bulk in self._bulks:
-            task = asyncio.ensure_future(kv.get(namespace, bulk.keys))
-            task.add_done_callback(partial(self._settle, bulk.callers))
-            yield task
+    async def send(self, get: _Get) -> None:
+        """Ask for the keys, and tell those who wait."""
+        if len(self._bulks) == 1:  # as mostly: without a task of its own
+            await self._ask(get, self._bulks[0])
+        else:
+            await all_of(*[self._ask(get, bulk) for bulk in self._bulks])
 
-    def _settle(self, callers: Sequence[_Caller], task: asyncio.Task[dict[str, Found]]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._found |= task.result()
-        for caller in callers:
+    async def _ask(self, get: _Get, bulk: _Bulk) -> None:
+        try:
+            self._found |= await get(bulk.keys)
+        except asyncio.CancelledError as exc:
+            self._tell(bulk, exc)
+            raise
+        except Exception as exc:  # noqa: BLE001  (goes to the callers, who wait)
+            self._tell(bulk, exc)
+        else:
+            self._tell(bulk, None)
+
+    def _tell(self, bulk: _Bulk, error: BaseException | None) -> None:
+        for caller in bulk.callers:
             caller.bulks -= 1
             caller.error = caller.error or error
             if caller.bulks:

@@ -155,7 +155,7 @@ class TestGets:
     async def test_that_are_gathered_are_answered_before_the_store_closes(
         self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batching, "_GATHERING", 60.0)
+        monkeypatch.setattr(batching, "_GATHERING", 0.2)
         inner.delay = 0.01
         first = asyncio.ensure_future(kv.get("n", ["a"]))
         while not inner.calls:  # noqa: ASYNC110

@@ -6,6 +6,7 @@ can wait for it. So each test's fixtures and the test itself are awaited one aft
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import traceback
@@ -27,6 +28,9 @@ from mastra_storage import Backend
 from mastra_storage.testing import StorageConformance
 
 _stores = count()
+
+# One that hangs fails by its name, and the others run.
+_TEST_SECONDS = 60.0
 
 
 class _Backend(CloudflareBackend):
@@ -67,7 +71,8 @@ async def run() -> str:
         if hasattr(item.function, "kit_full"):
             continue
         try:
-            await _run(item)
+            async with asyncio.timeout(_TEST_SECONDS):
+                await _run(item)
         except pytest.skip.Exception as exc:
             skipped[name] = str(exc)
         except (Exception, pytest.fail.Exception):  # noqa: BLE001 - tests fail with anything
