@@ -149,7 +149,16 @@ class Lifecycle:
         self._opened = True
 
     async def close(self) -> None:
-        """Close the backend; safe to call twice."""
+        """Close the backend; safe to call twice. Raises in another event loop than `open` ran in."""
+        if self._opened and asyncio.get_running_loop() is not self._loop:
+            raise self._located(
+                UnavailableError(
+                    "the storage was opened in another event loop, which has to close it; when "
+                    "that has ended, make a new Storage",
+                    retryable=False,
+                ),
+                "close",
+            )
         self._opened = self._opening = False
         self._closed.set()
         await self.backend.close()

@@ -55,8 +55,7 @@ class BatchingKV(KV):
             return {}
         gets = self._gets.get(namespace)
         if gets is None:
-            gets = self._gets[namespace] = Gets()
-            self._start(self._getting, self._send_gets(namespace))
+            gets = self._start_gets(namespace)
         try:
             found = await gets.wait(keys)
         except StorageError as exc:
@@ -77,9 +76,8 @@ class BatchingKV(KV):
             writer = self._writers[namespace] = Writer(self._kv, namespace, self._key_interval)
         waiter = Waiter(namespace, [pair.key for pair in pairs], deletes)
         writer.add(waiter, pairs)
-        if not writer.running:
-            writer.running = True
-            self._start(self._writing, writer.run())
+        if writer.task is None or writer.task.done():
+            writer.task = self._start(self._writing, writer.run())
         await waiter.done
 
     def puts_under(self, namespace: str, prefix: str) -> list[str]:
@@ -87,13 +85,24 @@ class BatchingKV(KV):
         writer = self._writers.get(namespace)
         return [] if writer is None else writer.puts_under(prefix)
 
-    async def _send_gets(self, namespace: str) -> None:
+    def _start_gets(self, namespace: str) -> Gets:
+        gets = self._gets[namespace] = Gets()
+
+        def end(task: asyncio.Task[None]) -> None:
+            if self._gets.get(namespace) is gets:  # cancelled before they were sent
+                del self._gets[namespace]
+            gets.end(task)
+
+        self._start(self._getting, self._send_gets(namespace, gets)).add_done_callback(end)
+        return gets
+
+    async def _send_gets(self, namespace: str, gets: Gets) -> None:
         """Send the gets that are wanted by the time it runs."""
         loop = asyncio.get_running_loop()
         wait = self._gets_sent + _GATHERING - loop.time() if self._unanswered else 0.0
         if wait > 0:
             await asyncio.sleep(wait)
-        gets = self._gets.pop(namespace)
+        del self._gets[namespace]
         self._gets_sent = loop.time()
         await gets.send(partial(self._get, namespace))
 
@@ -104,7 +113,10 @@ class BatchingKV(KV):
         finally:
             self._unanswered -= 1
 
-    def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    def _start(
+        self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        return task

@@ -70,12 +70,17 @@ class Gets:
         else:
             await all_of(*[self._ask(get, bulk) for bulk in self._bulks])
 
+    def end(self, task: asyncio.Task[None]) -> None:
+        """See to it that nobody waits for ever, when the task that was to send them is over."""
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            for bulk in self._bulks:
+                for caller in bulk.callers:
+                    fail(caller.done, error)
+
     async def _ask(self, get: _Get, bulk: _Bulk) -> None:
         try:
             self._found |= await get(bulk.keys)
-        except asyncio.CancelledError as exc:
-            self._tell(bulk, exc)
-            raise
         except Exception as exc:  # noqa: BLE001  (goes to the callers, who wait)
             self._tell(bulk, exc)
         else:

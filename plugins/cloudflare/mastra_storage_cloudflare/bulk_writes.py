@@ -101,7 +101,7 @@ class Writer:
         self._waiting: dict[str, _Change] = {}
         self._due: dict[str, _Change] = {}
         self._written: dict[str, float] = {}
-        self.running = False
+        self.task: asyncio.Task[None] | None = None  # that writes
 
     def add(self, waiter: Waiter, pairs: Sequence[Pair]) -> None:
         changes: dict[str, Pair | None] = dict.fromkeys(waiter.deletes)
@@ -117,16 +117,13 @@ class Writer:
         return [key for key, change in changes if change.pair and key.startswith(prefix)]
 
     async def run(self) -> None:
-        try:
-            while self._waiting:
-                due = self._due = self._take_due()
-                for chunk in _chunks(due):
-                    await self._send(chunk)
-                self._due = {}
-                if not due:
-                    await asyncio.sleep(self._until_due())
-        finally:
-            self.running = False
+        while self._waiting:
+            due = self._due = self._take_due()
+            for chunk in _chunks(due):
+                await self._send(chunk)
+            self._due = {}
+            if not due:
+                await asyncio.sleep(self._until_due())
 
     def _take_due(self) -> dict[str, _Change]:
         """The waiting changes that are ready and whose keys may be written again."""

@@ -75,13 +75,13 @@ class RestKV(KV):
         self._prefix = prefix
         self._ids: dict[str, str] = {}
         self._made: dict[str, str] = {}
-        self._listing = asyncio.Lock()
         self._listings = 0
 
     def __repr__(self) -> str:
         return f"<RestKV prefix={self._prefix!r}>"
 
     async def open(self) -> None:
+        self._listing = asyncio.Lock()  # of this event loop
         self._client.open()
         # A token or account that is refused is so at once.
         await self._load_namespaces()

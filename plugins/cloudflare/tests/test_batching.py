@@ -167,8 +167,42 @@ class TestGets:
         assert inner.calls == ["get a", "get b"]
         assert (await first, await second) == ({}, {})
 
+    @pytest.mark.parametrize("turns", [1, 2], ids=["before it ran", "while it waited"])
+    async def test_whose_task_is_cancelled_leave_nobody_waiting(
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch, turns: int
+    ) -> None:
+        """As every task is when a program ends, and what it does last goes on."""
+        monkeypatch.setattr(batching, "_GATHERING", 60.0)
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.get("n", ["a"]))
+        while not inner.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(kv.get("n", ["b"]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {first, second, asyncio.current_task()}:
+            task.cancel()
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
+            assert await kv.get("n", ["c"]) == {}
+        assert inner.calls == ["get a", "get c"]
+
 
 class TestWrites:
+    async def test_go_on_when_the_task_that_was_to_write_was_cancelled(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        writing = asyncio.ensure_future(kv.write("n", [pair("a")], []))
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.wait([writing])
+            assert writing.cancelled()
+            await kv.write("n", [pair("b")], [])
+        assert sorted(inner.pairs) == ["a", "b"]
+
     async def test_wait_for_the_one_under_way(self, kv: BatchingKV, inner: MemoryKV) -> None:
         inner.delay = 0.01
         first = asyncio.ensure_future(kv.write("n", [pair("a")], []))

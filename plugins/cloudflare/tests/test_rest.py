@@ -72,6 +72,20 @@ async def test_odd_ids_are_listed_and_deleted_by_stores_that_did_not_write_them(
         assert len(await third.get_messages("a")) == len(await third.get_messages(f"{id}!")) == 3
 
 
+def test_a_store_can_be_opened_in_one_event_loop_after_another(kv: KVServer) -> None:
+    storage = rest_store(kv, prefix="loops")
+
+    async def use() -> None:
+        async with storage:
+            # Of namespaces that are not there, so that calls wait for each other's listing.
+            await asyncio.gather(
+                storage.get_evals(), storage.get_traces(), storage.get_resource("r")
+            )
+
+    asyncio.run(use())
+    asyncio.run(use())
+
+
 async def test_conversations_come_back_as_they_went_in(kv: KVServer) -> None:
     numbers = range(50)
     async with rest_store(kv, prefix="mine_") as storage:
