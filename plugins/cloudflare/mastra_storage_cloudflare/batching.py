@@ -39,8 +39,14 @@ class BatchingKV(KV):
         self._getting: set[asyncio.Task[None]] = set()
         self._writers: dict[str, Writer] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # what was left undone in another will not be done any more
+            self._gets, self._getting, self._writers, self._writing = {}, set(), {}, set()
+            self._unanswered = 0
+            self._loop = loop
         await self._kv.open()
 
     async def close(self) -> None:
@@ -55,7 +61,8 @@ class BatchingKV(KV):
             return {}
         gets = self._gets.get(namespace)
         if gets is None:
-            gets = self._start_gets(namespace)
+            gets = Gets()
+            self._start_gets(namespace, gets)
         try:
             found = await gets.wait(keys)
         except StorageError as exc:
@@ -77,7 +84,7 @@ class BatchingKV(KV):
         waiter = Waiter(namespace, [pair.key for pair in pairs], deletes)
         writer.add(waiter, pairs)
         if writer.task is None or writer.task.done():
-            writer.task = self._start(self._writing, writer.run())
+            self._start_writing(writer)
         await waiter.done
 
     def puts_under(self, namespace: str, prefix: str) -> list[str]:
@@ -85,16 +92,25 @@ class BatchingKV(KV):
         writer = self._writers.get(namespace)
         return [] if writer is None else writer.puts_under(prefix)
 
-    def _start_gets(self, namespace: str) -> Gets:
-        gets = self._gets[namespace] = Gets()
-
+    def _start_writing(self, writer: Writer) -> None:
         def end(task: asyncio.Task[None]) -> None:
-            if self._gets.get(namespace) is gets:  # cancelled before they were sent
-                del self._gets[namespace]
-            gets.end(task)
+            if writer.end(task):
+                self._start_writing(writer)
 
+        writer.task = self._start(self._writing, writer.run())
+        writer.task.add_done_callback(end)
+
+    def _start_gets(self, namespace: str, gets: Gets) -> None:
+        def end(task: asyncio.Task[None]) -> None:
+            if self._gets.get(namespace) is not gets:
+                gets.end(task)
+            elif gets.is_wanted():
+                self._start_gets(namespace, gets)  # some came when it was cancelled already
+            else:
+                del self._gets[namespace]
+
+        self._gets[namespace] = gets
         self._start(self._getting, self._send_gets(namespace, gets)).add_done_callback(end)
-        return gets
 
     async def _send_gets(self, namespace: str, gets: Gets) -> None:
         """Send the gets that are wanted by the time it runs."""
@@ -116,7 +132,8 @@ class BatchingKV(KV):
     def _start(
         self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]
     ) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        # Not by the loop, which may be told to run tasks at once: others are to join them.
+        task = asyncio.Task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return task

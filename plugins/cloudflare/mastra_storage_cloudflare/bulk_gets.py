@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from mastra_storage_cloudflare.futures import all_of, fail
+from mastra_storage_cloudflare.futures import all_of, fail, given_up
 from mastra_storage_cloudflare.kv import MAX_KEYS_OF_GET, Found
 
 # So many keys of a caller come in one bulk get. Callers whose keys came in two would go on
@@ -70,9 +70,13 @@ class Gets:
         else:
             await all_of(*[self._ask(get, bulk) for bulk in self._bulks])
 
+    def is_wanted(self) -> bool:
+        """Whether anybody waits still."""
+        return not all(caller.done.done() for bulk in self._bulks for caller in bulk.callers)
+
     def end(self, task: asyncio.Task[None]) -> None:
         """See to it that nobody waits for ever, when the task that was to send them is over."""
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error = given_up(task)
         if error is not None:
             for bulk in self._bulks:
                 for caller in bulk.callers:

@@ -9,11 +9,14 @@ from copy import copy
 from itertools import chain
 
 from mastra_storage import PartialWriteError, StorageError, TooLargeError
-from mastra_storage_cloudflare.futures import fail
+from mastra_storage_cloudflare.futures import fail, given_up
 from mastra_storage_cloudflare.kv import KV, MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Pair
 
 # What a pair costs in a bulk request beside its key, value and metadata.
 _PAIR_OVERHEAD = 100
+# So often a bulk write is taken apart to find those that are refused; a few of 10,000 are found,
+# and where all are refused, as by a proxy, that costs no more requests.
+_MOST_REFUSALS = 64
 
 
 class Waiter:
@@ -78,6 +81,10 @@ class _Change:
         """Whether it may go out: a delete not before what the same call puts is stored."""
         return self.pair is not None or not self.waiters[-1].puts
 
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for it still."""
+        return not all(waiter.done.done() for waiter in self.waiters)
+
     def settle(self, key: str, error: BaseException | None) -> None:
         for waiter in self.waiters:
             waiter.settle(key, error)
@@ -102,6 +109,7 @@ class Writer:
         self._due: dict[str, _Change] = {}
         self._written: dict[str, float] = {}
         self.task: asyncio.Task[None] | None = None  # that writes
+        self._refusals = 0
 
     def add(self, waiter: Waiter, pairs: Sequence[Pair]) -> None:
         changes: dict[str, Pair | None] = dict.fromkeys(waiter.deletes)
@@ -125,6 +133,24 @@ class Writer:
             if not due:
                 await asyncio.sleep(self._until_due())
 
+    def end(self, task: asyncio.Task[None]) -> bool:
+        """See to it that nobody waits for ever, when the task that was to write is over.
+
+        Whether another is needed: for those who came when it was cancelled already.
+        """
+        error = given_up(task)
+        if error is None:
+            return False
+        failed, self._due = self._due, {}
+        if task.cancelled():
+            self._waiting = {key: one for key, one in self._waiting.items() if one.is_wanted()}
+        else:
+            failed |= self._waiting
+            self._waiting = {}
+        for key, change in failed.items():
+            change.settle(key, error)
+        return bool(self._waiting)
+
     def _take_due(self) -> dict[str, _Change]:
         """The waiting changes that are ready and whose keys may be written again."""
         moment = time.monotonic() - self._key_interval
@@ -145,6 +171,7 @@ class Writer:
     async def _send(self, changes: dict[str, _Change]) -> None:
         """Write, and tell those who wait what became of it."""
         pairs = {key: change.pair for key, change in changes.items() if change.pair is not None}
+        self._refusals = 0
         await self._attempt(changes, pairs)
         deletes = {key: None for key in changes if key not in pairs}
         for key in list(deletes):
@@ -162,7 +189,9 @@ class Writer:
             self._kv.write(self._namespace, pairs, [] if pairs else [*part]),
             return_exceptions=True,
         )
-        if len(part) > 1 and (type(error) is StorageError or isinstance(error, TooLargeError)):
+        refused = type(error) is StorageError or isinstance(error, TooLargeError)
+        self._refusals += refused
+        if refused and len(part) > 1 and self._refusals < _MOST_REFUSALS:
             # One of them is refused as it is. The others shall not fail with it.
             items, half = [*part.items()], len(part) // 2
             await self._attempt(changes, dict(items[:half]))

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from mastra_storage import UnavailableError
+
 
 async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
     """What coroutines give that run together; when all have ended, the first error is raised."""
@@ -23,3 +25,10 @@ def fail(future: asyncio.Future[Any], error: BaseException) -> None:
     elif not future.done():
         future.set_exception(error)
         future.exception()  # retrieved, even if that one is cancelled before it wakes
+
+
+def given_up(task: asyncio.Task[Any]) -> BaseException | None:
+    """The error for those who wait still for what a task was to do, which is over."""
+    if task.cancelled():
+        return UnavailableError("the task that was at it was cancelled; try again")
+    return task.exception()

@@ -83,6 +83,8 @@ async def _one(reader: Reader, layout: Layout, query: Query) -> Result:
 
 async def _walk(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
     """Rows in the order of their keys, a page of KV's listing at a time."""
+    if query.limit == 0:
+        return Result(rows=[])
     after = query.after
     cursor = after.hint or None if after else None
     behind = layout.record_key(after.key) if after else ""
@@ -96,17 +98,22 @@ async def _walk(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
             for entry in listing.entries
             if entry.key > behind and (place := layout.place(entry)) is not None and matches(place)
         ]
-        rows = [row for row in await reader.rows(layout, names[:limit]) if row is not None]
-        more = len(names) > limit
-        if rows and (more or listing.cursor is not None):
-            hint = (cursor if more else listing.cursor) or ""
-            return Result(
-                rows=rows,
-                # Without a hint the listing starts anew, and passes over what comes before.
-                cursor=query.position(rows[-1], hint if len(hint) <= _MAX_HINT else ""),
-            )
+        # More keys than rows may be listed, and those of rows that are gone by now.
+        for start in range(0, len(names), limit):
+            found = await reader.rows(layout, names[start : start + limit])
+            rows = [row for row in found if row is not None]
+            more = start + limit < len(names)
+            if rows and (more or listing.cursor is not None):
+                hint = (cursor if more else listing.cursor) or ""
+                return Result(
+                    rows=rows,
+                    # Without a hint the listing starts anew, and passes over what comes before.
+                    cursor=query.position(rows[-1], hint if len(hint) <= _MAX_HINT else ""),
+                )
+            if rows:
+                return Result(rows=rows)
         if listing.cursor is None:
-            return Result(rows=rows)
+            return Result(rows=[])
         cursor = listing.cursor
 
 

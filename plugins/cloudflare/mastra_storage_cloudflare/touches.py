@@ -30,7 +30,7 @@ class Touches:
 
     def add(self, table: Table, key: Key, at: int) -> None:
         self._waiting[table, key] = max(at, self._waiting.get((table, key), at))
-        if self._flushing is None:
+        if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.get_running_loop().create_task(self._flush_later())
 
     def drop(self, table: Table, prefix: Key) -> None:
@@ -62,16 +62,12 @@ class Touches:
             self._waiting.clear()
 
     async def _flush_later(self) -> None:
-        try:
-            while self._waiting:
-                await asyncio.sleep(_DELAY)
-                try:
-                    await self._flush()
-                except StorageError as exc:
-                    _log.debug("touches wait for the next try: %s", type(exc).__name__)
-        finally:
-            if self._flushing is asyncio.current_task():
-                self._flushing = None
+        while self._waiting:
+            await asyncio.sleep(_DELAY)
+            try:
+                await self._flush()
+            except StorageError as exc:
+                _log.debug("touches wait for the next try: %s", type(exc).__name__)
 
     async def _flush(self) -> None:
         """Write the touches that wait; those that could not be written wait on."""

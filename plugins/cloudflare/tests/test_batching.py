@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -167,6 +168,18 @@ class TestGets:
         assert inner.calls == ["get a", "get b"]
         assert (await first, await second) == ({}, {})
 
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin later")
+    async def test_are_merged_where_tasks_begin_at_once(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+        await kv.write("n", [pair("a")], [])
+        inner.calls.clear()
+        assert [
+            list(found) for found in await asyncio.gather(kv.get("n", ["a"]), kv.get("n", ["b"]))
+        ] == [["a"], []]
+        assert inner.calls == ["get a b"]
+
     @pytest.mark.parametrize("turns", [1, 2], ids=["before it ran", "while it waited"])
     async def test_whose_task_is_cancelled_leave_nobody_waiting(
         self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch, turns: int
@@ -184,24 +197,39 @@ class TestGets:
             task.cancel()
         async with asyncio.timeout(30):
             outcomes = await asyncio.gather(first, second, return_exceptions=True)
-            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
             assert await kv.get("n", ["c"]) == {}
-        assert inner.calls == ["get a", "get c"]
+        assert type(outcomes[0]) is UnavailableError
+        assert outcomes[1] == {}
+        assert inner.calls == ["get a", "get b", "get c"]
 
 
 class TestWrites:
+    @pytest.mark.parametrize("turns", [0, 2], ids=["before it ran", "while it wrote"])
     async def test_go_on_when_the_task_that_was_to_write_was_cancelled(
-        self, kv: BatchingKV, inner: MemoryKV
+        self, kv: BatchingKV, inner: MemoryKV, turns: int
     ) -> None:
-        writing = asyncio.ensure_future(kv.write("n", [pair("a")], []))
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.write("n", [pair("a")], []))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(kv.write("n", [pair("b")], []))
         await asyncio.sleep(0)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in asyncio.all_tasks() - {first, second, asyncio.current_task()}:
             task.cancel()
         async with asyncio.timeout(30):
-            await asyncio.wait([writing])
-            assert writing.cancelled()
-            await kv.write("n", [pair("b")], [])
-        assert sorted(inner.pairs) == ["a", "b"]
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+            await kv.write("n", [pair("c")], [])
+        assert type(outcomes[0]) is (UnavailableError if turns else type(None))
+        assert outcomes[1] is None
+        assert sorted(inner.pairs) == (["b", "c"] if turns else ["a", "b", "c"])
+
+    async def test_refused_as_a_whole_cost_few_requests(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        inner.errors = [StorageError("a proxy's page")] * 10_000
+        with pytest.raises(StorageError, match="a proxy's page"):
+            await kv.write("n", [pair(f"k{n}") for n in range(2_000)], [])
+        assert len(inner.calls) < 150
 
     async def test_wait_for_the_one_under_way(self, kv: BatchingKV, inner: MemoryKV) -> None:
         inner.delay = 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastra_storage_cloudflare import CloudflareBackend
+from mastra_storage_cloudflare.kv import Found, Listing
 from memory_kv import MemoryKV
 from msgspec import structs
 
@@ -201,3 +203,37 @@ async def test_a_row_of_which_kv_left_out_the_new_index_key_stands_where_it_was(
         found, _ = await walk(CloudflareBackend(kv), query)
         assert [row.key[1] for row in found] == ["2", "1", "0"]
         assert found[1].value == replaced.value
+
+
+async def test_a_walk_passes_over_rows_that_are_gone_since_they_were_listed() -> None:
+    class Generous(MemoryKV):
+        """Lists ten keys at least, as the API does."""
+
+        async def keys(
+            self, namespace: str, prefix: str, *, cursor: str | None = None, limit: int
+        ) -> Listing:
+            return await super().keys(namespace, prefix, cursor=cursor, limit=max(limit, 10))
+
+        async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
+            found = await super().get(namespace, keys)
+            return {key: value for key, value in found.items() if "gone" not in key}
+
+    kv = Generous()
+    writer, backend = CloudflareBackend(kv, key_interval=0), CloudflareBackend(kv)
+    names = ["a", "gone1", "gone2", "gone3", "x", "y"]
+    rows = [
+        Row(ROWS, ("b", name), record(("b", name), {}), order=0, seq=0, fields={}, version="v")
+        for name in names
+    ]
+    await writer.open()
+    await writer.write([Put(row) for row in rows])
+    await backend.open()
+    found: list[str] = []
+    query: Query | None = Query(table=ROWS, prefix=("b",), order_by="any", limit=1)
+    while query is not None:
+        result = await backend.query(query)
+        found += [row.key[1] for row in result.rows]
+        query = structs.replace(query, after=result.cursor) if result.cursor else None
+    await backend.close()
+    await writer.close()
+    assert found == ["a", "x", "y"]

@@ -20,6 +20,7 @@ from mastra_storage import (
     StorageError,
     TooLargeError,
     Touch,
+    UnavailableError,
     UnsupportedError,
 )
 from mastra_storage_convex._answers import DEPLOY, FunctionFailedError, TransactionTooLargeError
@@ -51,6 +52,7 @@ class Writer:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._waiting: deque[_Call] = deque()
+        self._taken: list[_Call] = []
         self._running: asyncio.Task[None] | None = None
         self._name = (0, b"")
         self._number = 0
@@ -78,21 +80,36 @@ class Writer:
 
     async def close(self) -> None:
         """Wait for the writes that were begun."""
-        while self._running is not None:
+        while self._running is not None and not self._running.done():
             await asyncio.wait([self._running])
 
     def _done(self, call: _Call) -> asyncio.Future[None]:
         self._waiting.append(call)
-        if self._running is None:
-            self._running = asyncio.get_running_loop().create_task(self._run())
+        if self._running is None or self._running.done():
+            self._start()
         return call.done
 
+    def _start(self) -> None:
+        self._running = asyncio.get_running_loop().create_task(self._run())
+        self._running.add_done_callback(self._end)
+
     async def _run(self) -> None:
-        try:
-            while calls := self._take():
-                await self._send(calls)
-        finally:
-            self._running = None
+        while calls := self._take():
+            self._taken = calls
+            await self._send(calls)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """See to it that nobody waits for ever, when the task that was to write is over."""
+        error: BaseException | None
+        if task.cancelled():
+            error = UnavailableError("the task that was at it was cancelled; try again")
+        else:
+            error = task.exception()
+        if error is not None:
+            for call in self._taken:
+                call.settle(error)
+            if self._waiting:  # some came when it was cancelled already
+                self._start()
 
     def _take(self) -> list[_Call]:
         """The calls of the next mutation: those that wait, as far as they fit."""

@@ -272,6 +272,26 @@ class TestCancelling:
         await writer.write([put("c")])
         assert functions.ids == [["put:a", "put:b"], ["put:c"]]
 
+    @pytest.mark.parametrize("turns", [0, 2], ids=["before it ran", "while it wrote"])
+    async def test_the_task_that_was_to_write_leaves_nobody_waiting(
+        self, writer: Writer, functions: Functions, turns: int
+    ) -> None:
+        functions.delay = 0.01
+        first = asyncio.ensure_future(writer.write([put("a")]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        second = asyncio.ensure_future(writer.write([put("b")]))
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {first, second, asyncio.current_task()}:
+            task.cancel()
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+            assert type(outcomes[0]) is (UnavailableError if turns else type(None))
+            assert outcomes[1] is None
+            await writer.write([put("c")])
+            await writer.close()
+        assert functions.ids[-1] == ["put:c"]
+
     async def test_a_write_in_parts_is_finished(self, writer: Writer, functions: Functions) -> None:
         functions.delay = 0.01
         ops: list[Op] = [put(str(number)) for number in range(2 * MAX_OPS)]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import TypeAlias
 
 from mastra_storage import StorageError
+from mastra_storage_cloudflare.futures import fail, given_up
 from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import KV, Pair
 
@@ -27,6 +29,7 @@ class Edits:
     def __init__(self, kv: KV) -> None:
         self._kv = kv
         self._waiting: dict[tuple[str, str], _Waiting] = {}
+        self._under_way: dict[tuple[str, str], _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def apply(self, namespace: str, key: str, edit: Edit) -> None:
@@ -35,9 +38,7 @@ class Edits:
         waiting = self._waiting.get((namespace, key))
         if waiting is None:
             waiting = self._waiting[namespace, key] = []
-            task = asyncio.get_running_loop().create_task(self._run(namespace, key))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(namespace, key)
         waiting.append((edit, done))
         # Shielded: what others wait for too goes on when this caller is cancelled.
         try:
@@ -54,16 +55,36 @@ class Edits:
         """Make the changes of a value for as long as there are any."""
         while waiting := self._waiting[namespace, key]:
             self._waiting[namespace, key] = []
+            self._under_way[namespace, key] = waiting
             [error] = await asyncio.gather(
                 self._write(namespace, key, [edit for edit, _ in waiting]), return_exceptions=True
             )
+            del self._under_way[namespace, key]
             for _, done in waiting:
                 if error is None:
                     done.set_result(None)
                 else:
-                    done.set_exception(error)
-                    done.exception()  # retrieved, even if every caller was cancelled
+                    fail(done, error)
         del self._waiting[namespace, key]
+
+    def _start(self, namespace: str, key: str) -> None:
+        # Not by the loop, which may be told to run tasks at once: an edit is to join it.
+        task = asyncio.Task(self._run(namespace, key))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._end, namespace, key))
+
+    def _end(self, namespace: str, key: str, task: asyncio.Task[None]) -> None:
+        """See to it that nobody waits for ever, when the task that was to write is over."""
+        self._tasks.discard(task)
+        error = given_up(task)
+        if error is None:
+            return
+        for _, done in self._under_way.pop((namespace, key), ()):
+            fail(done, error)
+        if self._waiting.get((namespace, key)):
+            self._start(namespace, key)
+        else:
+            self._waiting.pop((namespace, key), None)
 
     async def _write(self, namespace: str, key: str, edits: list[Edit]) -> None:
         found = await self._kv.get(namespace, [key])
