@@ -143,6 +143,12 @@ def check_key(place: Place, table: Table, key: Key) -> None:
     fault = _fault(table, key)
     if fault is not None:
         raise InvalidRecordError(f"{fault}; choose another id", field=_field(table, key))
+    if not place.holds(table, place.name(table, key)):
+        raise InvalidRecordError(
+            f"the id {key[-1]!r} would be taken for a record of another table in the layout of the "
+            "TypeScript store; choose another id",
+            field=table.key[-1],
+        )
     size = len(place.name(table, key).encode())
     if size > MAX_KEY_BYTES:
         raise InvalidRecordError(

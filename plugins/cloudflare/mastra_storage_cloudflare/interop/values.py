@@ -15,6 +15,8 @@ Members = dict[str, Any]
 
 _ENVELOPE = {"value", "metadata", "cacheStatus"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# Numbers from here on are no milliseconds.
+_MICROSECONDS = 10**14
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -124,7 +126,8 @@ def _container(members: Members, name: str, empty: Any) -> Any:
 def time_text(value: Any, name: str) -> str | None:
     """A time as our records carry it; `None` when it is not there.
 
-    TypeScript reads ISO-8601 and milliseconds alike.
+    TypeScript reads ISO-8601 and milliseconds alike. Its exporter of spans writes microseconds,
+    numbers that milliseconds would reach in the year 5138.
     """
     found = plain(value)
     if found is None or found == "":
@@ -133,7 +136,8 @@ def time_text(value: Any, name: str) -> str | None:
         if isinstance(found, str):
             time = msgspec.convert(found, datetime)
         elif isinstance(found, (int, float)) and not isinstance(found, bool):
-            time = _EPOCH + timedelta(microseconds=round(found * 1000))
+            unit = 1 if abs(found) >= _MICROSECONDS else 1000
+            time = _EPOCH + timedelta(microseconds=round(found * unit))
         else:
             raise FormError(f"has a {name} that is not a time")
     except (msgspec.ValidationError, OverflowError) as exc:

@@ -166,6 +166,15 @@ async def test_traces(store: Storage, raw: RawKV, stringified: bool) -> None:
     assert trace.ended_at == NOON + timedelta(seconds=1, microseconds=123_500)
 
 
+async def test_spans_that_were_exported_have_microseconds(store: Storage, raw: RawKV) -> None:
+    span = {"id": "s1", "name": "llm", "createdAt": "2025-06-01T12:00:02.000Z"}
+    times = {"startTime": 1748779200123456, "endTime": 1748779201123456}
+    await raw.put(TRACES, f"{K}mastra_traces:s1", span | times)
+    [trace] = await store.get_traces()
+    assert trace.started_at == NOON + timedelta(microseconds=123_456)
+    assert trace.ended_at == NOON + timedelta(seconds=1, microseconds=123_456)
+
+
 async def test_evals_by_id_and_by_run(store: Storage, raw: RawKV) -> None:
     row = {
         "input": "in",

@@ -396,6 +396,9 @@ async def test_other_ids_that_are_refused(store: Storage, raw: RawKV) -> None:
         await store.save_resource(Resource(id="../.."))
     with pytest.raises(InvalidRecordError, match=r"id '\.\.'"):
         await store.save_resource(Resource(id=".."))
+    for taken in ("myapp_:mastra_docs", "myapp_:schema:foo"):
+        with pytest.raises(InvalidRecordError, match="taken for a record of another table"):
+            await store.save_resource(Resource(id=taken))
     long = ours("m" * 256, thread_id="t" * 256)
     with pytest.raises(InvalidRecordError, match="KV has keys of 512"):
         await store.insert("messages", long)
