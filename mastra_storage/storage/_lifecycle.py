@@ -149,7 +149,10 @@ class Lifecycle:
         self._opened = True
 
     async def close(self) -> None:
-        """Close the backend; safe to call twice. Raises in another event loop than `open` ran in."""
+        """Close the backend; safe to call twice.
+
+        Raises `UnavailableError` in another event loop than the one it was opened in.
+        """
         if self._opened and asyncio.get_running_loop() is not self._loop:
             raise self._located(
                 UnavailableError(
