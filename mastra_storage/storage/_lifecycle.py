@@ -149,19 +149,7 @@ class Lifecycle:
         self._opened = True
 
     async def close(self) -> None:
-        """Close the backend; safe to call twice.
-
-        Raises `UnavailableError` in another event loop than the one it was opened in.
-        """
-        if self._opened and asyncio.get_running_loop() is not self._loop:
-            raise self._located(
-                UnavailableError(
-                    "the storage was opened in another event loop, which has to close it; when "
-                    "that has ended, make a new Storage",
-                    retryable=False,
-                ),
-                "close",
-            )
+        """Close the backend; safe to call twice."""
         self._opened = self._opening = False
         self._closed.set()
         await self.backend.close()
