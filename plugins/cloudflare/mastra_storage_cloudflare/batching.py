@@ -94,7 +94,7 @@ class BatchingKV(KV):
 
     def _start_writing(self, writer: Writer) -> None:
         def end(task: asyncio.Task[None]) -> None:
-            if writer.end(task):
+            if writer.end(task) and writer.task is task:  # or who came has started another
                 self._start_writing(writer)
 
         writer.task = self._start(self._writing, writer.run())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import pytest
 from mastra_storage_cloudflare import batching
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found
+from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found, Pair
 from memory_kv import MemoryKV, pair
 
 from mastra_storage import (
@@ -222,6 +222,42 @@ class TestWrites:
         assert type(outcomes[0]) is (UnavailableError if turns else type(None))
         assert outcomes[1] is None
         assert sorted(inner.pairs) == (["b", "c"] if turns else ["a", "b", "c"])
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_are_one_at_a_time_whenever_one_comes_as_the_task_is_cancelled(
+        self, kv: BatchingKV, inner: MemoryKV, monkeypatch: pytest.MonkeyPatch, turns: int
+    ) -> None:
+        write, under_way, most = inner.write, 0, 0
+
+        async def watched(namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await write(namespace, pairs, deletes)
+            finally:
+                under_way -= 1
+
+        async def later(key: str, turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await kv.write("n", [pair(key)], [])
+
+        monkeypatch.setattr(inner, "write", watched)
+        inner.delay = 0.01
+        first = asyncio.ensure_future(later("a", 0))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {first, asyncio.current_task()}
+        following = [asyncio.ensure_future(later("b", turns))]
+        for task in others:
+            task.cancel()
+        following += [asyncio.ensure_future(later(f"c{n}", n)) for n in range(turns, 20)]
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(first, *following, return_exceptions=True)
+        assert type(outcomes[0]) is UnavailableError
+        assert outcomes[1:] == [None] * len(following)
+        assert most == 1
 
     async def test_refused_as_a_whole_cost_few_requests(
         self, kv: BatchingKV, inner: MemoryKV

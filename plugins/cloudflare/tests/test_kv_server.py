@@ -822,6 +822,8 @@ class TestStarting:
             ) as storage:
                 await storage.save_thread(Thread(id="t", resource_id="r"))
 
+        # Background jobs of a shell may ignore it, and so would the processes they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         command = [sys.executable, str(SERVER.parent / "kv_server.py"), "--port", "0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
         assert process.stdout is not None

@@ -90,7 +90,8 @@ class Writer:
         return call.done
 
     def _start(self) -> None:
-        self._running = asyncio.get_running_loop().create_task(self._run())
+        # Not by the loop, which may be told to run tasks at once: others are to join them.
+        self._running = asyncio.Task(self._run())
         self._running.add_done_callback(self._end)
 
     async def _run(self) -> None:
@@ -108,8 +109,9 @@ class Writer:
         if error is not None:
             for call in self._taken:
                 call.settle(error)
-            if self._waiting:  # some came when it was cancelled already
+            if self._waiting and self._running is task:  # some came when it was cancelled already
                 self._start()
+        self._taken = []
 
     def _take(self) -> list[_Call]:
         """The calls of the next mutation: those that wait, as far as they fit."""

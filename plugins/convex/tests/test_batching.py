@@ -51,13 +51,19 @@ class Functions:
         self.decide: Callable[[Any], Answer | None] = lambda call: None
         self.delay = 0.0
         self.called = asyncio.Event()
+        self.under_way = self.most_under_way = 0
 
     async def mutate(self, path: str, arguments: bytes, kind: Any) -> Any:
         assert (path, kind) == ("system:write", Outcomes)
         self.called.set()
         given = msgspec.json.decode(arguments)
         self.sent.append(given)
-        await asyncio.sleep(self.delay)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await asyncio.sleep(self.delay)
+        finally:
+            self.under_way -= 1
         answer = self.answers.pop(0) if self.answers else self.decide(given)
         if isinstance(answer, StorageError):
             raise answer
@@ -291,6 +297,29 @@ class TestCancelling:
             await writer.write([put("c")])
             await writer.close()
         assert functions.ids[-1] == ["put:c"]
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_one_mutation_at_a_time_whenever_a_write_comes(
+        self, writer: Writer, functions: Functions, turns: int
+    ) -> None:
+        async def later(key: str, turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await writer.write([put(key)])
+
+        functions.delay = 0.01
+        first = asyncio.ensure_future(later("a", 0))
+        await functions.called.wait()
+        others = asyncio.all_tasks() - {first, asyncio.current_task()}
+        following = [asyncio.ensure_future(later("b", turns))]
+        for task in others:
+            task.cancel()
+        following += [asyncio.ensure_future(later(f"c{n}", n)) for n in range(turns, 20)]
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(first, *following, return_exceptions=True)
+        assert type(outcomes[0]) is UnavailableError
+        assert outcomes[1:] == [None] * len(following)
+        assert functions.most_under_way == 1
 
     async def test_a_write_in_parts_is_finished(self, writer: Writer, functions: Functions) -> None:
         functions.delay = 0.01
