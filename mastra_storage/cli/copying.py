@@ -51,9 +51,10 @@ def copy(
     different = [each.table for each in compared if not each.equal]
     if different:
         fail(
-            f"the stores differ in {', '.join(different)}: the target holds rows of its own, or "
-            "one of the stores was written to meanwhile; repeat the command, or copy to an "
-            "empty store",
+            f"the stores differ in {', '.join(different)}: the target holds rows of its own, one "
+            "of the stores was written to meanwhile, or the target keeps less of a row, as the "
+            "layout of TypeScript does (its times are milliseconds); repeat the command, or copy "
+            "to an empty store of this library's layout",
             DIFFERENT,
         )
 

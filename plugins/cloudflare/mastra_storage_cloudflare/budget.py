@@ -35,6 +35,7 @@ class RateBudget:
         self._more_at = 0.0  # when there are more
         self._under_way = 0
         self._next = 0.0
+        self._resumes_at = 0.0  # when the API takes requests again
 
     @asynccontextmanager
     async def request(self, until: float) -> AsyncIterator[None]:
@@ -57,14 +58,22 @@ class RateBudget:
             except TimeoutError as exc:
                 raise _used_up(None) from exc
         now = loop.time()
-        at = max(self._next, now)
+        at = max(self._next, self._resumes_at, now)
         if at > until:
             raise _used_up(at - now)
+        pace = 0.0
         if self._left is not None:
             self._left -= 1
-            self._next = at + self._pace(at)
+            pace = self._pace(at)
+            self._next = at + pace
         if at > now:
-            await asyncio.sleep(at - now)
+            try:
+                await asyncio.sleep(at - now)
+            except asyncio.CancelledError:
+                if self._left is not None:
+                    self._left += 1
+                self._next -= pace  # or those after it would wait for what is never sent
+                raise
 
     def _pace(self, at: float) -> float:
         """The seconds from a request at this time to the next."""
@@ -86,7 +95,8 @@ class RateBudget:
     def pause(self, seconds: float | None) -> None:
         """Send nothing for a while, as a refused request was told."""
         if seconds:
-            self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
+            resumes_at = asyncio.get_running_loop().time() + seconds
+            self._resumes_at = max(self._resumes_at, resumes_at)
 
 
 def _used_up(seconds: float | None) -> RateLimitedError:

@@ -12,7 +12,9 @@ from mastra_storage import Key, Row, StorageError, Table
 from mastra_storage_cloudflare.kv import KV, Pair
 from mastra_storage_cloudflare.layout import layout_of
 
+# Seconds until touches are written, and at most, where that fails time after time.
 _DELAY = 1.0
+_LONGEST_DELAY = 60.0
 
 _log = logging.getLogger("mastra_storage.cloudflare")
 
@@ -62,12 +64,16 @@ class Touches:
             self._waiting.clear()
 
     async def _flush_later(self) -> None:
+        delay = _DELAY
         while self._waiting:
-            await asyncio.sleep(_DELAY)
+            await asyncio.sleep(delay)
             try:
                 await self._flush()
             except StorageError as exc:
-                _log.debug("touches wait for the next try: %s", type(exc).__name__)
+                delay = min(2 * delay, _LONGEST_DELAY)
+                _log.debug("touches wait for %.0f s: %s", delay, type(exc).__name__)
+            else:
+                delay = _DELAY
 
     async def _flush(self) -> None:
         """Write the touches that wait; those that could not be written wait on."""

@@ -468,6 +468,33 @@ class TestBudget:
                 pass
         assert caught.value.retry_after == pytest.approx(1000 / 100, rel=0.1)
 
+    async def test_cancelled_requests_give_their_places_back(self) -> None:
+        async def request(seconds: float) -> float:
+            async with budget.request(loop.time() + seconds):
+                return loop.time()
+
+        loop = asyncio.get_running_loop()
+        budget = RateBudget()
+        budget.update('"default";r=49;t=10')  # one in 0.2 seconds
+        waiting = [asyncio.ensure_future(request(60)) for _ in range(40)]
+        await asyncio.sleep(0)
+        with pytest.raises(RateLimitedError):
+            await request(5)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        started = loop.time()
+        assert await request(5) - started < 1
+
+        budget.pause(3)
+        waiting = [asyncio.ensure_future(request(60)) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        with pytest.raises(RateLimitedError):  # the API's word stands
+            await request(2)
+
     async def test_without_the_header_requests_are_counted(self) -> None:
         budget = RateBudget(requests=100)
         for _ in range(49):
@@ -535,6 +562,19 @@ async def test_touches_are_written_when_the_store_closes(kv: KVServer) -> None:
     assert after is not None
     assert found == after
     assert found.updated_at > before.updated_at
+
+
+async def test_touches_that_are_refused_are_tried_ever_less_often(kv: KVServer) -> None:
+    await fill(kv)
+    refused = {"kind": "status", "status": 403, "match": "PUT bulk", "times": 9}
+    storage = rest_store(kv)
+    await storage.open()
+    await storage.save_message(message("late"))
+    await kv.control(reset=True, faults=[refused])
+    await asyncio.sleep(4.5)  # tried in seconds 1, 3, 7 …
+    assert await kv.counts() == {"PUT bulk": 2}
+    with pytest.raises(AuthenticationError):
+        await storage.close()
 
 
 async def test_cancelled_calls_leave_the_store_usable(kv: KVServer) -> None:

@@ -35,10 +35,14 @@ _NOT_RECORDS = {"workflows", "schemas"}
 
 
 class Place(NamedTuple):
-    """A namespace, and what stands before `mastra_…` in the keys there."""
+    """A namespace, and what stands before `mastra_…` in the keys there.
+
+    `shared`: other tables, and what is no table at all, may be there too.
+    """
 
     namespace: str
     start: str
+    shared: bool = False
 
     def name(self, table: Table, key: Key) -> str:
         """The key of a record in KV."""
@@ -54,8 +58,12 @@ class Place(NamedTuple):
         """The key of the list of a thread's messages."""
         return self.name(MESSAGES, (thread_id, _ORDER_ID))
 
+    def tells(self, table: Table) -> bool:
+        """Whether keys alone tell that a record is one of this table."""
+        return table != RESOURCES or not self.shared
+
     def holds(self, table: Table, name: str) -> bool:
-        """Whether a key that was listed is one of a record of this table."""
+        """Whether a key that was listed may be one of a record of this table."""
         if table == RESOURCES:
             return not name.startswith((f"{self.start}mastra_", f"{self.start}schema:"))
         return table != MESSAGES or not name.endswith(f":{_ORDER_ID}")
@@ -77,7 +85,7 @@ class Places:
 
     def main(self, table: Table) -> Place:
         """Where a table is written."""
-        return Place(table.name, self._start)
+        return Place(table.name, self._start, shared=not self._titled)
 
     async def of(self, table: Table) -> list[Place]:
         """Where a table is read: first where it is written, then old places with records."""

@@ -22,6 +22,7 @@ from mastra_storage_cloudflare.interop.values import (
     iso_milliseconds,
     members_of,
     milliseconds,
+    plain,
     time_text,
 )
 
@@ -42,6 +43,17 @@ def row_of(table: Table, name: str, value: bytes) -> Row:
             f"table {table.name!r}: it {_reason(exc)}; repair or delete it"
         ) from exc
     return structs.replace(placed, value=row.value)
+
+
+def is_resource(value: bytes, name: str) -> bool:
+    """Whether the value under a bare key is a resource: scores and tasks have bare keys too."""
+    try:
+        members = members_of(value)
+    except FormError:
+        return False
+    return plain(members.get("id")) == name and (
+        "workingMemory" in members or members.keys() <= {"id", "metadata", "createdAt", "updatedAt"}
+    )
 
 
 def value_of(row: Row, *, owner: str | None = None) -> bytes:

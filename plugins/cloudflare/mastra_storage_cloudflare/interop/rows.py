@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -21,16 +22,20 @@ from mastra_storage import (
     Query,
     Result,
     Row,
+    StorageError,
     Table,
     select,
 )
 from mastra_storage_cloudflare.interop.layout import Place, Places, is_plain
 from mastra_storage_cloudflare.interop.orders import Entry, places, read_order
 from mastra_storage_cloudflare.interop.recent import RecentWritesKV
-from mastra_storage_cloudflare.interop.records import row_of
+from mastra_storage_cloudflare.interop.records import is_resource, row_of
 from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_KEYS_OF_LIST, Found
 from mastra_storage_cloudflare.queries import list_all
+
+# So many of the keys of damaged records are named behind the first.
+_MOST_NAMED = 20
 
 
 class Name(NamedTuple):
@@ -71,7 +76,7 @@ class Rows:
     async def all(self, table: Table, prefix: Key = ()) -> list[Row]:
         """All rows whose key starts with a prefix."""
         places = await self._places.of(table)
-        found = await self.read(table, await self.listed(table, prefix))
+        found = await self.read(table, await self.listed(table, prefix), listed=True)
         # A record may be in several places, and a run under several keys.
         found.sort(key=lambda each: _rank(places, table, *each))
         rows: dict[Key, Row] = {}
@@ -83,8 +88,10 @@ class Rows:
     async def located(self, table: Table, prefix: Key) -> list[Name]:
         """Where all records are whose key starts with a prefix."""
         names = await self.listed(table, prefix)
-        sure = [name for name in names if _is_under(table, prefix, name)]
-        found = await self.read(table, set(names) - set(sure))
+        sure = [
+            name for name in names if name.place.tells(table) and _is_under(table, prefix, name)
+        ]
+        found = await self.read(table, set(names) - set(sure), listed=True)
         return sure + [name for name, row in found if row.key[: len(prefix)] == prefix]
 
     async def listed(self, table: Table, prefix: Key) -> list[Name]:
@@ -117,6 +124,8 @@ class Rows:
         """Whether a table has records."""
         for place in await self._places.of(table):
             start = place.prefix(table)
+            if not place.tells(table):
+                return bool(await self.all(table))
             if self._kv.recent_keys(place.namespace, start):
                 return True
             async for entry in list_all(self._kv, place.namespace, start):
@@ -144,7 +153,7 @@ class Rows:
         keys |= recent if hint.cursor is None else set()
         ahead = sorted(key for key in keys if key > hint.behind and place.holds(table, key))
         taken = ahead[:limit]
-        found = await self.read(table, [Name(place, key) for key in taken])
+        found = await self.read(table, [Name(place, key) for key in taken], listed=True)
         rows = [row for _, row in found]
         if hint.at:
             newer = await self._get_in(places[: hint.at], table, [row.key for row in rows])
@@ -163,19 +172,31 @@ class Rows:
         names = [Name(place, place.name(table, key)) for place in places for key in keys]
         return {row.key for _, row in await self.read(table, names)}
 
-    async def read(self, table: Table, names: Iterable[Name]) -> list[tuple[Name, Row]]:
-        """The records under these keys, as far as they are there."""
+    async def read(
+        self, table: Table, names: Iterable[Name], *, listed: bool = False
+    ) -> list[tuple[Name, Row]]:
+        """The records under these keys, as far as they are there.
+
+        `listed`: the keys come from listings, so that there may be records of other tables.
+        """
         names = [name for name in names if name.place.holds(table, name.key)]
         threads = {_thread_of(name) for name in names} if table == MESSAGES else set()
         found, orders = await asyncio.gather(self._values(names), self._orders(threads))
-        rows = []
+        rows: list[tuple[Name, Row]] = []
+        damaged: dict[str, StorageError] = {}
         for name in names:
-            if name not in found:
+            if name not in found or (listed and not _is_of(table, name, found[name])):
                 continue
-            row = row_of(table, name.key, found[name].value)
+            try:
+                row = row_of(table, name.key, found[name].value)
+            except StorageError as exc:
+                damaged[name.key] = exc
+                continue
             if table == MESSAGES:
                 row = structs.replace(row, seq=orders.get(row.key[0], {}).get(row.key[1], 0))
             rows.append((name, row))
+        if damaged:
+            raise _all_of(damaged)
         return rows
 
     async def _values(self, names: Iterable[Name]) -> dict[Name, Found]:
@@ -212,6 +233,22 @@ class Rows:
             if name in found:
                 entries[thread] += _order(name, found[name])
         return {thread: places(listed) for thread, listed in entries.items()}
+
+
+def _is_of(table: Table, name: Name, found: Found) -> bool:
+    return name.place.tells(table) or is_resource(found.value, name.key)
+
+
+def _all_of(damaged: dict[str, StorageError]) -> StorageError:
+    """One error about all records that are damaged."""
+    first, *others = damaged.values()
+    if not others:
+        return first
+    keys = ", ".join(map(repr, islice(damaged, 1, 1 + _MOST_NAMED)))
+    more = f" and {len(others) - _MOST_NAMED:,} more" if len(others) > _MOST_NAMED else ""
+    error = StorageError(f"{first.message}. So it is with {keys}{more}")
+    error.__cause__ = first
+    return error
 
 
 def _order(name: Name, found: Found) -> list[Entry]:

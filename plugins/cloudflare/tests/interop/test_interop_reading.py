@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from kv_server import KVServer
+from mastra_storage_cloudflare.interop import InteropBackend
+from mastra_storage_cloudflare.kv import Pair
+from memory_kv import MemoryKV
 
 from interop.typescript import (
     RawKV,
@@ -18,7 +22,8 @@ from interop.typescript import (
     stringify,
     thread,
 )
-from mastra_storage import Storage, StorageError
+from mastra_storage import RESOURCES as RESOURCES_TABLE
+from mastra_storage import Query, Resource, Storage, StorageError, Thread
 
 THREADS, MESSAGES = "myapp__mastra_threads", "myapp__mastra_messages"
 RUNS, TRACES = "myapp__mastra_workflow_snapshot", "myapp__mastra_traces"
@@ -323,3 +328,60 @@ async def test_more_than_a_thousand_keys(kv: KVServer, raw: RawKV, store: Storag
     ]
     await store.delete_thread("t1")
     assert await raw.keys(MESSAGES) == await raw.keys(THREADS) == []
+
+
+async def test_all_damaged_records_of_a_page_are_named(store: Storage, raw: RawKV) -> None:
+    await raw.put(THREADS, f"{K}mastra_threads:t1", thread())
+    for n in range(30):
+        await raw.put(MESSAGES, f"{K}mastra_messages:t1:m{n:02}", message(f"m{n:02}"))
+    for n in range(3, 30, 10):
+        await raw.put(MESSAGES, f"{K}mastra_messages:t1:m{n:02}", "{")
+    with pytest.raises(StorageError) as caught:
+        await store.get_messages("t1")
+    assert [f"m{n:02}" for n in range(30) if f":m{n:02}'" in str(caught.value)] == [
+        "m03",
+        "m13",
+        "m23",
+    ]
+
+
+TIMES = {"createdAt": "2025-06-01T12:00:00.000Z", "updatedAt": "2025-06-01T12:00:00.000Z"}
+OTHERS = {
+    "score": {"id": "score", "scorerId": "s", "score": 1, "metadata": None, **TIMES},
+    "task": {"id": "task", "tool_name": "t", "status": "done", **TIMES},
+    "feature-flags": {"dark": True},
+    "other:mastra_threads:t1": thread(),
+    "greeting": "hello",
+}
+
+
+class TestANamespaceForAllTables:
+    """Resources, scores and tasks have bare ids there, beside what other programs keep."""
+
+    @pytest.fixture
+    async def kv(self) -> MemoryKV:
+        kv = MemoryKV()
+        await kv.write("", [Pair(key, stringify(v).encode(), "") for key, v in OTHERS.items()], [])
+        return kv
+
+    @pytest.fixture
+    async def store(self, kv: MemoryKV) -> AsyncIterator[Storage]:
+        async with Storage(InteropBackend(kv, prefix="mine", titled=False)) as storage:
+            yield storage
+
+    async def test_holds_the_resources_that_were_stored(self, store: Storage, kv: MemoryKV) -> None:
+        assert await store.backend.tables() == []
+        await store.save_resource(Resource(id="ann", working_memory="notes"))
+        await kv.write("", [Pair("bob", stringify({"id": "bob", **TIMES}).encode(), "")], [])
+        assert await store.backend.tables() == ["resources"]
+        for order in ("created", "any"):
+            found = await store.backend.query(Query(table=RESOURCES_TABLE, order_by=order))
+            assert sorted(row.key for row in found.rows) == [("ann",), ("bob",)]
+
+    async def test_keeps_what_is_no_resource(self, store: Storage, kv: MemoryKV) -> None:
+        await store.save_thread(Thread(id="t1", resource_id="ann"))
+        await store.save_resource(Resource(id="ann", working_memory="notes"))
+        await store.clear_table("resources")
+        assert kv.pairs.keys() == {*OTHERS, "mine:mastra_threads:t1"}
+        with pytest.raises(StorageError, match="'feature-flags'"):
+            await store.get_resource("feature-flags")
