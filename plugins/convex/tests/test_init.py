@@ -230,12 +230,12 @@ def test_a_disk_that_fails_leaves_nothing_half_copied(
     opened: list[str] = []
     original = Path.open
 
-    def failing(path: Path, mode: str = "r", *arguments: Any) -> Any:
+    def failing(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
         if mode == "xb":
             opened.append(path.name)
             if len(opened) == len(deploying.shipped()):
                 raise OSError(28, "No space left on device", str(path))
-        return original(path, mode, *arguments)
+        return original(path, mode, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", failing)
     result = init()
