@@ -50,10 +50,19 @@ class CloudflareStore(Storage):
     ) -> None:
         from mastra_storage_cloudflare.interop import interop_backend, title_prefix
 
+        if namespace_prefix and key_prefix and namespace_prefix != key_prefix:
+            raise InvalidArgumentError(
+                "namespace_prefix and key_prefix mean the same; give one of them",
+                backend="cloudflare",
+            )
+        prefix = namespace_prefix or key_prefix
         if bindings is not None:
             from mastra_storage_cloudflare.binding import BindingKV
 
-            prefix = key_prefix or namespace_prefix
+            if account_id or api_token:
+                raise InvalidArgumentError(
+                    "give bindings, or account_id and api_token, not both", backend="cloudflare"
+                )
             kv: Any = BindingKV(bindings, prefix=prefix)
         else:
             from mastra_storage_cloudflare.rest import BASE_URL, RestKV
@@ -66,7 +75,6 @@ class CloudflareStore(Storage):
                     "CLOUDFLARE_API_TOKEN), or bindings inside a Worker",
                     backend="cloudflare",
                 )
-            prefix = namespace_prefix or key_prefix
             base_url = base_url or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
             titles = prefix if interop is None else title_prefix(prefix)
             kv = RestKV(account_id, api_token, prefix=titles, base_url=base_url)

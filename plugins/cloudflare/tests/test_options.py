@@ -64,3 +64,15 @@ async def test_the_base_url_may_come_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", "not a url")
     with pytest.raises(InvalidArgumentError, match="base_url"):
         open_storage("cloudflare://account", api_token="t")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"account_id": "a", "api_token": "t", "namespace_prefix": "a", "key_prefix": "b"}, "mean"),
+        ({"bindings": {"default": object()}, "api_token": "t"}, "not both"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=fault):
+        CloudflareStore(**given)

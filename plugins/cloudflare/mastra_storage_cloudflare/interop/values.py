@@ -119,7 +119,8 @@ def _container(members: Members, name: str, empty: Any) -> Any:
     if found is None:
         return empty
     if not isinstance(found, type(empty)):
-        raise FormError(f"has a {name} that is neither {_encode(empty).decode()} nor such a string")
+        kind = "an object" if empty == {} else "an array"
+        raise FormError(f"has {name} that is neither {kind} nor one as text")
     return value
 
 
@@ -139,9 +140,9 @@ def time_text(value: Any, name: str) -> str | None:
             unit = 1 if abs(found) >= _MICROSECONDS else 1000
             time = _EPOCH + timedelta(microseconds=round(found * unit))
         else:
-            raise FormError(f"has a {name} that is not a time")
+            raise FormError(f"has {name} that is not a time")
     except (msgspec.ValidationError, OverflowError) as exc:
-        raise FormError(f"has a {name} that is not a time") from exc
+        raise FormError(f"has {name} that is not a time") from exc
     if time.tzinfo is None:
         time = time.replace(tzinfo=timezone.utc)
     return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
