@@ -61,6 +61,7 @@ class Put(Struct, frozen=True, gc=False):
     - A row that replaces another of the same `order` keeps that one's `seq`, and so its place,
       unless `keep_place` is false. (A backend that would need an extra read for it may keep
       the place only when it knows the old row.)
+    - All else is the new row's, also `expires_at`. (A `Touch` leaves that as it is.)
     - `touched` is never lowered: the stored row has the later of the old row's and this one's.
     - `if_version`: `None` stores always; `ABSENT` only if there is no such row; a version only
       if the row there has it. Otherwise `ConflictError`. A row that already has the version of
@@ -119,13 +120,13 @@ class Query(Struct, frozen=True, kw_only=True):
 
     - `prefix`: only rows whose key starts with these parts.
     - `fields`: only rows whose indexed field has one of these values; a row without the field
-      counts as having the empty string.
+      counts as having the empty string, and no values match no row.
     - `since`, `until`: only rows whose `order` is in this range; both ends belong to it.
     - `order_by`: "created" is `(order, seq, key)`, "recent" is `(recent, seq, key)`, and "any"
       is whatever order costs the backend least, stable enough to walk a whole table by
       `Result.cursor`. `descending` is the exact reverse.
     - `after`: only rows behind this position, in the direction of the query.
-    - `offset`, `limit`: skip so many, give at most so many (`None`: all).
+    - `offset`, `limit`: skip so many (behind `after`), give at most so many (`None`: all).
     - `count`: also say how many rows match, whatever `after`, `offset` and `limit` are.
     - `bare`: only the values of the rows are wanted, in their order, and no cursor behind `limit`
       rows. A backend may give anything for the rest, when that costs it less.

@@ -269,3 +269,23 @@ def test_without_pytest_the_suite_says_what_it_needs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'mastra-storage[testing]'" in done.stderr.splitlines()[-1]
+
+
+def test_a_run_outside_of_pytest_tells_what_was_compared(tmp_path: Path) -> None:
+    program = (
+        "from mastra_storage.backends.memory import MemoryBackend\n"
+        "from mastra_storage.plugins import register\n"
+        "from mastra_storage.testing.live import run_kit\n"
+        "class Late(MemoryBackend):\n"
+        "    async def get(self, table, keys):\n"
+        "        return (await super().get(table, keys))[::-1]\n"
+        "register('late', Late)\n"
+        "told = {}\n"
+        "note = lambda rule, outcome, why, seconds: told.update({rule: why})\n"
+        "run_kit('late://one', on_result=note)\n"
+        "print(told['verbs: get gives rows in the order asked'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "assert ['2', '1', None, None, '2'] == ['2', None, None, '1', '2']" in done.stdout

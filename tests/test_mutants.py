@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -140,6 +141,109 @@ class LowersTouches(MemoryBackend):
                 [row] = await self.get(op.table, [op.key])
                 if row is not None:
                     self._set(op.table, op.key, structs.replace(row, touched=op.at))
+
+
+class Stores(MemoryBackend):
+    """Stores rows otherwise than they were put."""
+
+    @abstractmethod
+    def other(self, row: Row, old: Row | None) -> Row:
+        """What is stored for a row."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        found: list[Op] = []
+        for op in ops:
+            if isinstance(op, Put):
+                [old] = await self.get(op.row.table, [op.row.key])
+                op = structs.replace(op, row=self.other(op.row, old))
+            found.append(op)
+        await super().write(found)
+
+
+class KeepsTheEndOfReplacedRows(Stores):
+    """A row that is replaced by one without an end is gone when the old one would be."""
+
+    def other(self, row: Row, old: Row | None) -> Row:
+        if old is None or row.expires_at is not None:
+            return row
+        return structs.replace(row, expires_at=old.expires_at)
+
+
+class ForgetsTheEndOfTouchedRows(MemoryBackend):
+    """A row that was touched is there for ever."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        await super().write(ops)
+        for op in ops:
+            if isinstance(op, Touch):
+                [row] = await self.get(op.table, [op.key])
+                if row is not None:
+                    self._set(op.table, op.key, structs.replace(row, expires_at=None))
+
+
+class KeepsTimesAsFloats(Stores):
+    """Large numbers are rounded, as a float is."""
+
+    def other(self, row: Row, old: Row | None) -> Row:
+        return structs.replace(row, order=int(float(row.order)))
+
+
+class CutsKeys(MemoryBackend):
+    """Keys that are equal for 250 characters are one."""
+
+    def _partition(self, table: Table, key: Key) -> dict[Key, Row]:
+        return super()._partition(table, tuple(part[:250] for part in key))
+
+    def _set(self, table: Table, key: Key, row: Row | None) -> Row | None:
+        return super()._set(table, tuple(part[:250] for part in key), row)
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> list[Row | None]:
+        return await super().get(table, [tuple(part[:250] for part in key) for key in keys])
+
+
+class EmptiesOtherTables(MemoryBackend):
+    """Emptying a table empties those whose names begin as its own does."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        found = list(ops)
+        for op in ops:
+            if isinstance(op, DeletePrefix) and not op.prefix:
+                starting = [n for n in self._memory.tables if n.startswith(op.table.name)]
+                found += [DeletePrefix(structs.replace(op.table, name=n), ()) for n in starting]
+        await super().write(found)
+
+
+class SortsAsUTF16(MemoryBackend):
+    """Rows of one place are in the order that JavaScript gives their keys."""
+
+    async def query(self, query: Query) -> Result:
+        result = await super().query(query)
+        if query.order_by == "created":
+            result.rows.sort(
+                key=lambda row: (row.order, row.seq, [k.encode("utf-16-be") for k in row.key]),
+                reverse=query.descending,
+            )
+        return result
+
+
+class ShowsHalfOfAWrite(MemoryBackend):
+    """Checks the whole, and then stores the ops of a write one by one."""
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            await super().write([op])
+            await asyncio.sleep(0)
+
+
+class SaysNothingAtFirst(MemoryBackend):
+    """A watcher learns of changes alone."""
+
+    async def watch(self, query: Query) -> AsyncIterator[Result]:
+        first = True
+        async for result in super().watch(query):
+            if not first:
+                yield result
+            first = False
 
 
 # -- untrue declarations --------------------------------------------------------------------
@@ -314,6 +418,14 @@ def test_a_planted_fault_is_caught(mutant: type[MemoryBackend], caught: set[str]
         (LeavesOutTheLastInstant, {"messages: date ranges include both ends"}),
         (MovesReplacedRows, {"messages: replacing a message keeps its place"}),
         (LowersTouches, {"verbs: touch raises and never lowers"}),
+        (KeepsTheEndOfReplacedRows, {"verbs: put replaces a row whole"}),
+        (ForgetsTheEndOfTouchedRows, {"verbs: touch raises and never lowers"}),
+        (KeepsTimesAsFloats, {"verbs: numbers are kept exactly"}),
+        (CutsKeys, {"verbs: long keys are told apart"}),
+        (EmptiesOtherTables, {"verbs: delete prefix takes whole parts"}),
+        (SortsAsUTF16, {"queries: equal places are in the order of keys"}),
+        (ShowsHalfOfAWrite, {"capabilities: atomic a write is seen whole"}),
+        (SaysNothingAtFirst, {"live: messages are watched (own)"}),
         (NotAtomic, {"capabilities: atomic a refused op undoes the whole write"}),
         (DoesNotCompare, {"capabilities: compare and set lets one of many writers win"}),
         (WatchesItselfAlone, {"live: a declared watch sees what another store writes"}),

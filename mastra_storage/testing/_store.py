@@ -7,7 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from mastra_storage.backend import Backend
-from mastra_storage.testing import StorageConformance
+from mastra_storage.testing import _explain_asserts
+
+_explain_asserts()  # before the suite is imported, and not sooner: now pytest runs
+
+from mastra_storage.testing import StorageConformance  # noqa: E402
 
 
 class TestStore(StorageConformance):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
@@ -41,7 +41,7 @@ class JournalBackend(ms.Backend):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
         ms.url_options(url, options, allowed=())
-        return cls(unquote(urlsplit(url).path)[1:])
+        return cls(unquote(url.partition("://")[2].partition("?")[0].removeprefix("/")))
 
     async def open(self) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from mastra_storage.backend import Backend, Put
+from mastra_storage.backend import Backend, Put, Query, Result
 from mastra_storage.records import Message, Thread, to_microseconds
 from mastra_storage.schema import Key, Row, Table
 from mastra_storage.storage import Storage
@@ -138,6 +138,18 @@ async def stored(backend: Backend, table: Table, *key: str) -> Row:
     [row] = await backend.get(table, [key])
     assert row is not None, f"there is no row {key!r} in {table.name}"
     return row
+
+
+async def found_by(backend: Backend, query: Query) -> Result:
+    """The rows of a query up to its limit, in as many steps as the backend takes."""
+    result = await backend.query(query)
+    rows = list(result.rows)
+    while result.cursor is not None and (query.limit is None or len(rows) < query.limit):
+        left = None if query.limit is None else query.limit - len(rows)
+        step = structs.replace(query, after=result.cursor, offset=0, limit=left)
+        result = await backend.query(step)
+        rows += result.rows
+    return Result(rows=rows, total=result.total, cursor=result.cursor)
 
 
 async def plant(backend: Backend, table: Table, key: Key, **members: Any) -> None:

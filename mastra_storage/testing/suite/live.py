@@ -60,6 +60,11 @@ class LiveTests(Base):
         async with Storage(backend) as storage:
             yield storage
 
+    async def first(self, values: AsyncGenerator[T, None]) -> T:
+        """The state at the beginning."""
+        async with asyncio.timeout(self.watch_delay):
+            return await anext(values)
+
     async def shows(self, values: AsyncGenerator[T, None], good: Callable[[T], bool]) -> T:
         """The first value that is `good`."""
         async with asyncio.timeout(self.watch_delay):
@@ -71,7 +76,7 @@ class LiveTests(Base):
     async def test_messages_are_watched(self, watching: Storage) -> None:
         await thread_with(watching, messages("t", "abc"))
         async with aclosing(watching.watch_messages("t", last=2)) as values:
-            assert contents(await anext(values)) == ["b", "c"]
+            assert contents(await self.first(values)) == ["b", "c"]
             await watching.save_message(
                 Message(id="new", thread_id="t", role="user", content="d", created_at=at(9))
             )
@@ -85,7 +90,7 @@ class LiveTests(Base):
 
     async def test_a_thread_is_watched_from_before_it_is_there(self, watching: Storage) -> None:
         async with aclosing(watching.watch_thread("t")) as values:
-            assert await anext(values) is None
+            assert await self.first(values) is None
             saved = await thread_with(watching)
             assert await self.shows(values, bool) == saved
             await watching.update_thread("t", title="new")
@@ -99,7 +104,7 @@ class LiveTests(Base):
 
     async def test_threads_of_a_resource_are_watched(self, watching: Storage) -> None:
         async with aclosing(watching.watch_threads("r")) as values:
-            assert await anext(values) == []
+            assert await self.first(values) == []
             for number, owner in enumerate(["r", "other", "r"]):
                 await watching.save_thread(
                     Thread(id=f"t{number}", resource_id=owner, created_at=at(number))
@@ -111,8 +116,8 @@ class LiveTests(Base):
     async def test_a_workflow_run_is_watched(self, watching: Storage) -> None:
         named = watching.watch_workflow_run("1", workflow_name="w")
         async with aclosing(named), aclosing(watching.watch_workflow_run("1")) as values:
-            assert await anext(named) is None
-            assert await anext(values) is None
+            assert await self.first(named) is None
+            assert await self.first(values) is None
             for step in ("running", "done"):
                 await watching.persist_workflow_snapshot("w", "1", {"status": step})
                 await self.shows(values, lambda r: r is not None and r.status == step)  # noqa: B023
@@ -121,7 +126,7 @@ class LiveTests(Base):
     async def test_a_slow_reader_gets_the_newest_and_no_queue(self, watching: Storage) -> None:
         await thread_with(watching)
         async with aclosing(watching.watch_messages("t")) as values:
-            assert await anext(values) == []
+            assert await self.first(values) == []
             for message in messages("t", range(4)):
                 await watching.save_message(message)
             await asyncio.sleep(5 * _POLL_INTERVAL)
@@ -136,7 +141,7 @@ class LiveTests(Base):
         await thread_with(watching, messages("t", "a"))
         await thread_with(watching, id="u")
         async with aclosing(watching.watch_messages("t")) as values:
-            await anext(values)
+            await self.first(values)
             waiting = asyncio.ensure_future(anext(values))
             await watching.save_messages(messages("u", "b"))
             done, _ = await asyncio.wait([waiting], timeout=10 * _POLL_INTERVAL)
@@ -149,7 +154,7 @@ class LiveTests(Base):
         await thread_with(watching)
         values = watching.watch_thread("t")
         async with aclosing(values):
-            await anext(values)
+            await self.first(values)
             waiting = asyncio.ensure_future(anext(values, None))
             await asyncio.sleep(2 * _POLL_INTERVAL)
             await watching.close()
@@ -160,9 +165,9 @@ class LiveTests(Base):
     async def test_watchers_do_not_disturb_each_other(self, watching: Storage) -> None:
         await thread_with(watching)
         async with aclosing(watching.watch_messages("t")) as kept:
-            await anext(kept)
+            await self.first(kept)
             async with aclosing(watching.watch_messages("t")) as dropped:
-                await anext(dropped)
+                await self.first(dropped)
             await watching.save_messages(messages("t", "a"))
             assert contents(await self.shows(kept, bool)) == ["a"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -10,16 +11,39 @@ from msgspec import structs
 from mastra_storage.backend import ABSENT, Backend, Delete, DeletePrefix, Op, Put, Query, Touch
 from mastra_storage.errors import ConflictError, NotFoundError
 from mastra_storage.records import now, to_microseconds
-from mastra_storage.schema import Table
+from mastra_storage.schema import Row, Table
 from mastra_storage.testing.suite._base import Base, full, require
-from mastra_storage.testing.suite._build import ODD_IDS, ROWS, micros, names, put, row, stored
+from mastra_storage.testing.suite._build import (
+    ODD_IDS,
+    ROWS,
+    found_by,
+    micros,
+    names,
+    put,
+    row,
+    stored,
+)
 
 OTHER = structs.replace(ROWS, name="kit_others")
+# Its name begins as that of `ROWS` does.
+LONGER = structs.replace(ROWS, name="kit_rows_more")
+# The last microsecond that a datetime has, and more than a float holds exactly.
+END_OF_TIME = 253_402_300_799_999_999
+
+
+async def rows_of(backend: Backend, **query: Any) -> list[Row]:
+    """All rows of a query, of `ROWS` unless another table is named, in however many steps."""
+    return (await found_by(backend, Query(**{"table": ROWS} | query))).rows
 
 
 async def everything(backend: Backend, table: Table = ROWS) -> list[str]:
     """The ids of all rows of a table, oldest first."""
-    return names((await backend.query(Query(table=table))).rows)
+    return names(await rows_of(backend, table=table))
+
+
+def soon() -> int:
+    """Some hours from now."""
+    return to_microseconds(now()) + 10**10
 
 
 async def refused(backend: Backend, error: type[Exception], *ops: Op) -> None:
@@ -42,13 +66,24 @@ class VerbTests(Base):
         bare = row(id="bare")
         await put(backend, whole, bare)
         assert await backend.get(ROWS, [whole.key, bare.key]) == [whole, bare]
-        found = (await backend.query(Query(table=ROWS))).rows
+        found = await rows_of(backend)
         assert found == [whole, bare]
 
     async def test_values_are_kept_byte_for_byte(self, backend: Backend) -> None:
         value = b'{ "b":1.0,"a":1e2 , "a2":10000000000000000000000000000000}'
         await put(backend, row(value=value))
-        assert (await stored(backend, ROWS, "box", "a")).value == value
+        found = await stored(backend, ROWS, "box", "a")
+        assert found.value == value
+        assert type(found.value) is bytes
+
+    async def test_numbers_are_kept_exactly(self, backend: Backend) -> None:
+        last, before = (
+            structs.replace(row(id=id), order=at, updated=at, touched=at, expires_at=at)
+            for id, at in (("last", END_OF_TIME), ("before", END_OF_TIME - 1))
+        )
+        await put(backend, last, before)
+        assert await backend.get(ROWS, [last.key, before.key]) == [last, before]
+        assert await rows_of(backend) == [before, last]
 
     async def test_get_gives_rows_in_the_order_asked(self, backend: Backend) -> None:
         await put(backend, row(id="1"), row(id="2"))
@@ -66,12 +101,24 @@ class VerbTests(Base):
         rows = [row(*key, order=n) for n, key in enumerate(dict.fromkeys(keys))]
         await put(backend, *rows)
         assert await backend.get(ROWS, [r.key for r in rows]) == rows
-        assert (await backend.query(Query(table=ROWS))).rows == rows
-        inside = (await backend.query(Query(table=ROWS, prefix=("",)))).rows
+        assert await rows_of(backend) == rows
+        inside = await rows_of(backend, prefix=("",))
         assert {r.key for r in inside} == {("", ""), ("", "a")}
 
+    async def test_long_keys_are_told_apart(self, backend: Backend) -> None:
+        starts = ("x" * 255, "🧵" * 63 + "é_")
+        longest = [start + end for start in starts for end in "ab"]
+        keys = [*[("box", id) for id in longest], *[(id, "x") for id in longest]]
+        rows = [row(*key, order=n) for n, key in enumerate(keys)]
+        await put(backend, *rows)
+        assert await backend.get(ROWS, keys) == rows
+        assert await rows_of(backend) == rows
+        await backend.write([DeletePrefix(ROWS, keys[-1][:1]), Delete(ROWS, keys[0])])
+        assert await rows_of(backend) == rows[1:-1]
+
     async def test_put_replaces_a_row_whole(self, backend: Backend) -> None:
-        await put(backend, row(value=b'{"a":1}', fields={"color": "red"}))
+        old = row(value=b'{"a":1}', fields={"color": "red"}, updated=micros(9), expires_at=soon())
+        await put(backend, old)
         new = row(value=b'{"b":2}', order=1, seq=9, fields={"owner": "me"})
         await put(backend, new)
         assert await stored(backend, ROWS, "box", "a") == new
@@ -91,7 +138,7 @@ class VerbTests(Base):
         assert await everything(backend) == ["a", "b"]
 
     async def test_touch_raises_and_never_lowers(self, backend: Backend) -> None:
-        before = row(value=b'{"v":1}')
+        before = row(value=b'{"v":1}', expires_at=soon())
         await put(backend, before)
         for at, expected in (
             (micros(5), micros(5)),
@@ -127,10 +174,10 @@ class VerbTests(Base):
     async def test_delete_prefix_takes_whole_parts(self, backend: Backend) -> None:
         boxes = ("a", "a:b", "ab", "a/b", "", "A")
         await put(backend, *[row(box, id) for box in boxes for id in "xy"])
-        await put(backend, row("a", "x", table=OTHER))
+        await put(backend, row("a", "x", table=OTHER), row("a", "x", table=LONGER))
 
         async def left() -> set[str]:
-            return {r.key[0] for r in (await backend.query(Query(table=ROWS))).rows}
+            return {r.key[0] for r in await rows_of(backend)}
 
         await backend.write([DeletePrefix(ROWS, ("a",))])
         assert await left() == {"a:b", "ab", "a/b", "", "A"}
@@ -141,6 +188,7 @@ class VerbTests(Base):
         await backend.write([DeletePrefix(ROWS, ())])
         assert await left() == set()
         assert await everything(backend, OTHER) == ["x"]
+        assert await everything(backend, LONGER) == ["x"]
 
     async def test_ops_of_one_write_happen_in_order(self, backend: Backend) -> None:
         require(backend, "atomic")
@@ -200,7 +248,7 @@ class VerbTests(Base):
         assert await stored(backend, ROWS, "box", "a") == second
 
     async def test_expired_rows_are_not_there(self, backend: Backend) -> None:
-        past, future = to_microseconds(now()) - 1, to_microseconds(now()) + 10**10
+        past, future = to_microseconds(now()) - 1, soon()
         await put(backend, row(id="gone", expires_at=past), row(id="here", expires_at=future))
         assert await backend.get(ROWS, [("box", "gone")]) == [None]
         found = await backend.query(Query(table=ROWS, count=True))
@@ -208,7 +256,7 @@ class VerbTests(Base):
         found = await backend.query(Query(table=ROWS, prefix=("box",), limit=2, count=True))
         assert (names(found.rows), found.total, found.cursor) == (["here"], 1, None)
         await refused(backend, NotFoundError, Touch(ROWS, ("box", "gone"), micros()))
-        new = row(id="gone")
+        new = row(id="gone", seq=7)
         condition = ABSENT if backend.capabilities.compare_and_set else None
         await backend.write([Put(new, condition)])
         assert await stored(backend, ROWS, "box", "gone") == new

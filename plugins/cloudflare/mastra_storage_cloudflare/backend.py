@@ -209,6 +209,8 @@ class CloudflareBackend(Backend):
             raise UnsupportedError("KV has no compare-and-set; nothing was written")
         old = self._overlay.own(layout.table.name, name)
         place = None if old is None else layout.place(old)
+        if place is not None and place.has_expired():
+            place = None
         if put.keep_place and place is not None and int(place.order) == row.order:
             row = structs.replace(row, seq=int(place.seq))
         kept_for = self._retention.get(layout.table.name)

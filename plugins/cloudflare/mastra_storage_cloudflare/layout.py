@@ -51,6 +51,9 @@ _PLACES = 2_048
 _SIGN = 2**63
 _MAX = 2**64 - 1
 
+# In seconds since 1970: KV takes no later time, in 32 bits. Such keys stay; their rows end in time.
+_LATEST_EXPIRATION = 2**31 - 1
+
 
 # A whole number of at most 63 bits or so, as text: JavaScript would round numbers of that size.
 _Number: TypeAlias = Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$")]
@@ -71,6 +74,10 @@ class Place(Struct, frozen=True, gc=False, omit_defaults=True, rename={
     expires: _OptionalNumber = ""
     fields: tuple[str, ...] = ()
     key: Key = ()
+
+    def has_expired(self) -> bool:
+        """Whether the row is gone, though KV may have it still."""
+        return bool(self.expires) and int(self.expires) <= time.time_ns() // 1000
 
 
 # The metadata of a listed key comes once more with its value.
@@ -270,7 +277,7 @@ class Layout:
 
         def matches(place: Place) -> bool:
             order = int(place.order)
-            if place.expires and int(place.expires) <= time.time_ns() // 1000:
+            if place.has_expired():
                 return False
             if (since is not None and order < since) or (until is not None and order > until):
                 return False
@@ -288,13 +295,14 @@ def layout_of(prefix: str, table: Table) -> Layout:
 
 
 def _expiration(expires_at: int | None) -> int | None:
-    """When KV is to drop a key, in seconds since 1970."""
+    """When KV is to drop a key, in seconds since 1970; `None` when it need not, or cannot."""
     if expires_at is None:
         return None
     # KV refuses to drop a key sooner than in a minute. Another one is for clocks that differ.
     # Until then the row's place says that it has expired.
     soonest = int(time.time()) + 2 * LEAST_SECONDS_TO_EXPIRE
-    return max(-(-expires_at // 1_000_000), soonest)
+    expiration = max(-(-expires_at // 1_000_000), soonest)
+    return expiration if expiration <= _LATEST_EXPIRATION else None
 
 
 def escape(part: str, most: int) -> str:
