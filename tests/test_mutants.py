@@ -131,8 +131,12 @@ class MovesReplacedRows(MemoryBackend):
         )
 
 
-class LowersTouches(MemoryBackend):
-    """A row is as recently touched as it was touched last."""
+class ChangesTouchedRows(MemoryBackend):
+    """A touch leaves a row otherwise than it should."""
+
+    @abstractmethod
+    def touched(self, row: Row, touch: Touch) -> Row:
+        """What is left."""
 
     async def write(self, ops: Sequence[Op]) -> None:
         await super().write(ops)
@@ -140,10 +144,24 @@ class LowersTouches(MemoryBackend):
             if isinstance(op, Touch):
                 [row] = await self.get(op.table, [op.key])
                 if row is not None:
-                    self._set(op.table, op.key, structs.replace(row, touched=op.at))
+                    self._set(op.table, op.key, self.touched(row, op))
 
 
-class Stores(MemoryBackend):
+class LowersTouches(ChangesTouchedRows):
+    """A row is as recently touched as it was touched last."""
+
+    def touched(self, row: Row, touch: Touch) -> Row:
+        return structs.replace(row, touched=touch.at)
+
+
+class ForgetsTheEndOfTouchedRows(ChangesTouchedRows):
+    """A row that was touched is there for ever."""
+
+    def touched(self, row: Row, touch: Touch) -> Row:
+        return structs.replace(row, expires_at=None)
+
+
+class StoresOtherRows(MemoryBackend):
     """Stores rows otherwise than they were put."""
 
     @abstractmethod
@@ -160,7 +178,7 @@ class Stores(MemoryBackend):
         await super().write(found)
 
 
-class KeepsTheEndOfReplacedRows(Stores):
+class KeepsTheEndOfReplacedRows(StoresOtherRows):
     """A row that is replaced by one without an end is gone when the old one would be."""
 
     def other(self, row: Row, old: Row | None) -> Row:
@@ -169,19 +187,7 @@ class KeepsTheEndOfReplacedRows(Stores):
         return structs.replace(row, expires_at=old.expires_at)
 
 
-class ForgetsTheEndOfTouchedRows(MemoryBackend):
-    """A row that was touched is there for ever."""
-
-    async def write(self, ops: Sequence[Op]) -> None:
-        await super().write(ops)
-        for op in ops:
-            if isinstance(op, Touch):
-                [row] = await self.get(op.table, [op.key])
-                if row is not None:
-                    self._set(op.table, op.key, structs.replace(row, expires_at=None))
-
-
-class KeepsTimesAsFloats(Stores):
+class KeepsTimesAsFloats(StoresOtherRows):
     """Large numbers are rounded, as a float is."""
 
     def other(self, row: Row, old: Row | None) -> Row:
