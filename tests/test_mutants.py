@@ -344,14 +344,18 @@ class LagsAndSaysSo(AcknowledgesBeforeStoring):
 def failures(backend: type[MemoryBackend], *, full: bool) -> set[str]:
     """The rules that fail when the kit is run on `backend`."""
     failed: set[str] = set()
+    hung: list[str] = []
 
     def note(rule: str, outcome: str, detail: str, seconds: float) -> None:
         if outcome == "failed":
             failed.add(rule)
+        if "Timeout (>" in detail:  # by the timeout of the test around the kit
+            hung.append(rule)
 
     register("mutant", backend)
     code = run_kit("mutant://memory", full=full, on_result=note)
     assert code == (1 if failed else 0)
+    assert hung == []
     return failed
 
 

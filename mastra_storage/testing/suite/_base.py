@@ -51,6 +51,9 @@ class Base:
     touch_delay = 2.0
     """Within how many seconds a thread's `updated_at` must have moved after a message's write."""
 
+    watch_delay = 15.0
+    """Within how many seconds a watcher sees a change."""
+
     machine_examples = 30
     """How many random sequences of calls are compared with those on memory."""
 

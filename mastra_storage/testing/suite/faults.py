@@ -110,7 +110,8 @@ class FaultTests(Base):
         faults.fail("watch" if faulty.capabilities.watch else "query")
         async with aclosing(faulty.watch_messages("t")) as values:
             with pytest.raises(UnavailableError):
-                await anext(values)
+                async with asyncio.timeout(self.watch_delay):
+                    await anext(values)
 
     async def test_without_count_nothing_is_counted(self, faulty: Storage) -> None:
         await thread_with(faulty, messages("t", "ab"))

@@ -44,9 +44,6 @@ class _Polled(Wrapper):
 
 
 class LiveTests(Base):
-    watch_delay = 15.0
-    """Within how many seconds a watcher sees a change."""
-
     @pytest_asyncio.fixture(loop_scope="function", params=["own", "polled"])
     async def watching(
         self, make_backend: MakeBackend, request: pytest.FixtureRequest
