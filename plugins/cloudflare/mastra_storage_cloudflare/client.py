@@ -80,8 +80,9 @@ class Client:
         self._budget = RateBudget(rate_limit)
         self._session: aiohttp.ClientSession | None = None
 
-    def open(self) -> None:
-        """Get ready; must be called in the event loop."""
+    async def open(self) -> None:
+        """Get ready, in the event loop that runs."""
+        await self.close()  # what was opened in another
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
         self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
 

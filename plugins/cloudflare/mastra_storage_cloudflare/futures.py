@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 from mastra_storage import UnavailableError
+
+T = TypeVar("T")
+
+
+def running(tasks: Iterable[asyncio.Task[T]]) -> list[asyncio.Task[T]]:
+    """Those that are not done, without what an event loop left behind that is gone."""
+    loop = asyncio.get_running_loop()
+    return [task for task in tasks if task.get_loop() is loop and not task.done()]
 
 
 async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -82,7 +82,7 @@ class RestKV(KV):
 
     async def open(self) -> None:
         self._listing = asyncio.Lock()  # of this event loop
-        self._client.open()
+        await self._client.open()
         # A token or account that is refused is so at once.
         await self._load_namespaces()
 

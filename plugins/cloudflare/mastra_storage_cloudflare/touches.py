@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from mastra_storage import Key, Row, StorageError, Table
+from mastra_storage_cloudflare.futures import running
 from mastra_storage_cloudflare.kv import KV, Pair
 from mastra_storage_cloudflare.layout import layout_of
 
@@ -28,12 +29,16 @@ class Touches:
         self._prefix = prefix
         self._retention = retention
         self._waiting: dict[tuple[Table, Key], int] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: list[asyncio.Task[None]] = []  # the one that does it
 
     def add(self, table: Table, key: Key, at: int) -> None:
         self._waiting[table, key] = max(at, self._waiting.get((table, key), at))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.get_running_loop().create_task(self._flush_later())
+        if not running(self._flushing):
+            self._flushing = [asyncio.get_running_loop().create_task(self._flush_later())]
+
+    def wait(self) -> bool:
+        """Whether any is not written yet."""
+        return bool(self._waiting)
 
     def drop(self, table: Table, prefix: Key) -> None:
         """Forget the touches of rows that are being deleted."""
@@ -54,8 +59,7 @@ class Touches:
 
     async def close(self) -> None:
         """Write what waits."""
-        flushing, self._flushing = self._flushing, None
-        if flushing is not None:
+        for flushing in running(self._flushing):
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
         try:

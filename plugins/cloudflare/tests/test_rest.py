@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -27,10 +28,12 @@ from mastra_storage import (
     InvalidArgumentError,
     Message,
     RateLimitedError,
+    Storage,
     StorageError,
     Thread,
     Trace,
     UnavailableError,
+    open_storage,
 )
 
 
@@ -84,6 +87,38 @@ def test_a_store_can_be_opened_in_one_event_loop_after_another(kv: KVServer) -> 
 
     asyncio.run(use())
     asyncio.run(use())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed")  # sockets, of the loop that is gone
+@pytest.mark.parametrize("interop", [None, "mastra"])
+def test_a_store_can_be_closed_in_another_event_loop(kv: KVServer, interop: str | None) -> None:
+    def make() -> Storage:
+        return open_storage(
+            f"cloudflare://{kv.account_id}",
+            api_token=kv.token,
+            base_url=kv.url,
+            namespace_prefix="elsewhere",
+            **({"interop": interop} if interop else {}),
+        )
+
+    storage = make()
+    thread = Thread(id=f"t-{interop}", resource_id="r")
+
+    async def use() -> None:
+        await storage.__aenter__()
+        await storage.save_thread(thread)
+        await storage.save_message(Message(thread_id=thread.id, role="user", content="hi"))
+
+    async def updated_at() -> datetime:
+        async with make() as other:
+            found = await other.get_thread_by_id(thread.id)
+            assert found is not None
+            return found.updated_at
+
+    asyncio.run(use())
+    asyncio.run(storage.close())
+    assert asyncio.run(updated_at()) > thread.updated_at  # the touch that waited was written
+    gc.collect()  # while its warnings are expected
 
 
 async def test_conversations_come_back_as_they_went_in(kv: KVServer) -> None:

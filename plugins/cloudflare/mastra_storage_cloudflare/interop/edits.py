@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 from mastra_storage import StorageError
-from mastra_storage_cloudflare.futures import fail, given_up
+from mastra_storage_cloudflare.futures import fail, given_up, running
 from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import KV, Pair
 
@@ -48,8 +48,8 @@ class Edits:
 
     async def close(self) -> None:
         """Wait for the changes that are being made."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while tasks := running(self._tasks):
+            await asyncio.wait(tasks)
 
     async def _run(self, namespace: str, key: str) -> None:
         """Make the changes of a value for as long as there are any."""
