@@ -107,9 +107,9 @@ class CloudflareBackend(Backend):
         await self._kv.open()
 
     async def close(self) -> None:
-        if self._touches.wait() and self._loop is not asyncio.get_running_loop():
-            await self.open()  # they need connections of this loop
         try:
+            if self._touches.wait() and self._loop is not asyncio.get_running_loop():
+                await self.open()  # they need connections of this loop
             await self._touches.close()
         finally:
             await self._kv.close()
