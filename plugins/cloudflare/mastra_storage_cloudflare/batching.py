@@ -20,7 +20,7 @@ from typing import Any
 from mastra_storage import StorageError
 from mastra_storage_cloudflare.bulk_gets import Gets
 from mastra_storage_cloudflare.bulk_writes import Waiter, Writer
-from mastra_storage_cloudflare.futures import running
+from mastra_storage_cloudflare.futures import of_this_loop
 from mastra_storage_cloudflare.kv import KV, Found, Listing, Pair
 
 # Seconds from one bulk get to the next.
@@ -52,7 +52,7 @@ class BatchingKV(KV):
 
     async def close(self) -> None:
         try:
-            while tasks := running(self._getting | self._writing):
+            while tasks := of_this_loop(self._getting | self._writing):
                 await asyncio.wait(tasks)
         finally:
             await self._kv.close()

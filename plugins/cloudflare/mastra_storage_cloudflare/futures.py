@@ -11,10 +11,10 @@ from mastra_storage import UnavailableError
 T = TypeVar("T")
 
 
-def running(tasks: Iterable[asyncio.Task[T]]) -> list[asyncio.Task[T]]:
-    """Those that are not done, without what an event loop left behind that is gone."""
+def of_this_loop(tasks: Iterable[asyncio.Task[T]]) -> list[asyncio.Task[T]]:
+    """Those that can be waited for, without what an event loop left behind that is gone."""
     loop = asyncio.get_running_loop()
-    return [task for task in tasks if task.get_loop() is loop and not task.done()]
+    return [task for task in tasks if task.get_loop() is loop]
 
 
 async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:

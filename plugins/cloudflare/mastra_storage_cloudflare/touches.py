@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from mastra_storage import Key, Row, StorageError, Table
-from mastra_storage_cloudflare.futures import running
+from mastra_storage_cloudflare.futures import of_this_loop
 from mastra_storage_cloudflare.kv import KV, Pair
 from mastra_storage_cloudflare.layout import layout_of
 
@@ -33,7 +33,7 @@ class Touches:
 
     def add(self, table: Table, key: Key, at: int) -> None:
         self._waiting[table, key] = max(at, self._waiting.get((table, key), at))
-        if not running(self._flushing):
+        if all(task.done() for task in of_this_loop(self._flushing)):
             self._flushing = [asyncio.get_running_loop().create_task(self._flush_later())]
 
     def wait(self) -> bool:
@@ -59,7 +59,7 @@ class Touches:
 
     async def close(self) -> None:
         """Write what waits."""
-        for flushing in running(self._flushing):
+        for flushing in of_this_loop(self._flushing):
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
         try:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 from mastra_storage import StorageError
-from mastra_storage_cloudflare.futures import fail, given_up, running
+from mastra_storage_cloudflare.futures import fail, given_up, of_this_loop
 from mastra_storage_cloudflare.interop.values import FormError, damaged
 from mastra_storage_cloudflare.kv import KV, Pair
 
@@ -48,7 +48,7 @@ class Edits:
 
     async def close(self) -> None:
         """Wait for the changes that are being made."""
-        while tasks := running(self._tasks):
+        while tasks := of_this_loop(self._tasks):
             await asyncio.wait(tasks)
 
     async def _run(self, namespace: str, key: str) -> None:

@@ -15,7 +15,7 @@ from mastra_storage import (
     Table,
     UnsupportedError,
 )
-from mastra_storage_cloudflare.futures import running
+from mastra_storage_cloudflare.futures import of_this_loop
 from mastra_storage_cloudflare.kv import KV, MAX_KEY_BYTES, Entry
 from mastra_storage_cloudflare.queries import list_all
 
@@ -123,7 +123,7 @@ class Places:
 
     async def close(self) -> None:
         """Let what is being looked for come to its end."""
-        await asyncio.gather(*running(self._found.values()), return_exceptions=True)
+        await asyncio.gather(*of_this_loop(self._found.values()), return_exceptions=True)
         self._found.clear()
 
 
