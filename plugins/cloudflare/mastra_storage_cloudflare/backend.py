@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -73,7 +72,6 @@ class CloudflareBackend(Backend):
         self._retention = retention_option(retention or {})
         self._touches = Touches(self._kv, prefix, self._retention)
         self._reader = Reader(self._kv, self._touches)
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -103,13 +101,12 @@ class CloudflareBackend(Backend):
         return cls(kv, prefix=prefix, **found)
 
     async def open(self) -> None:
-        self._loop = asyncio.get_running_loop()
         await self._kv.open()
 
     async def close(self) -> None:
         try:
-            if self._touches.wait() and self._loop is not asyncio.get_running_loop():
-                await self.open()  # they need connections of this loop
+            if self._touches.wait() and not self._kv.is_of_this_loop():
+                await self._kv.open()  # they need connections of this loop
             await self._touches.close()
         finally:
             await self._kv.close()

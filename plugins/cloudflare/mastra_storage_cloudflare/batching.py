@@ -43,12 +43,15 @@ class BatchingKV(KV):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # what was left undone in another will not be done any more
+        if not self.is_of_this_loop():  # what was left undone in another will never be done
             self._gets, self._getting, self._writers, self._writing = {}, set(), {}, set()
             self._unanswered = 0
-            self._loop = loop
+            self._loop = asyncio.get_running_loop()
         await self._kv.open()
+
+    def is_of_this_loop(self) -> bool:
+        """Whether it was opened in the event loop that runs."""
+        return self._loop is asyncio.get_running_loop()
 
     async def close(self) -> None:
         try:

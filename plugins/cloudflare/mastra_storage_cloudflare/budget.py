@@ -30,12 +30,20 @@ class RateBudget:
 
     def __init__(self, requests: int = REQUESTS) -> None:
         """`requests`: how many the API takes in five minutes."""
-        self._limiter = AsyncLimiter(max(1, requests // 2 - 1), SECONDS)
+        self._requests = requests
+        self._limiter = self._new_limiter()
         self._left: int | None = None  # less those that no answer has counted yet
         self._more_at = 0.0  # when there are more
         self._under_way = 0
         self._next = 0.0
         self._resumes_at = 0.0  # when the API takes requests again
+
+    def _new_limiter(self) -> AsyncLimiter:
+        return AsyncLimiter(max(1, self._requests // 2 - 1), SECONDS)
+
+    def open(self) -> None:
+        """Count in the event loop that runs; what a header said holds on."""
+        self._limiter = self._new_limiter()
 
     @asynccontextmanager
     async def request(self, until: float) -> AsyncIterator[None]:

@@ -83,6 +83,7 @@ class Client:
     async def open(self) -> None:
         """Get ready, in the event loop that runs."""
         await self.close()  # what was opened in another
+        self._budget.open()
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE)
         self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
 

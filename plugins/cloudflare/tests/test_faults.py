@@ -505,6 +505,18 @@ class TestBudget:
                 pass
 
 
+def test_requests_are_counted_in_one_event_loop_after_another() -> None:
+    budget = RateBudget(requests=100)
+
+    async def use() -> None:
+        budget.open()
+        async with budget.request(asyncio.get_running_loop().time() + 30):
+            pass
+
+    asyncio.run(use())
+    asyncio.run(use())
+
+
 async def test_idle_connections_are_opened_anew(kv: KVServer) -> None:
     await fill(kv)
     await kv.control(idleMs=50)
