@@ -110,6 +110,9 @@ def methods_of(sizes: Sizes) -> list[Method]:
         names = [f"busy-{number}" for number in range(many)]
         await asyncio.gather(*[storage.get_messages(name, last=10) for name in names])
 
+    async def read_thread_together(storage: Storage, thread: str) -> None:
+        await asyncio.gather(*[storage.get_messages("t", last=10) for _ in range(many)])
+
     return [
         Method("get_thread_by_id", 1, lambda s, t: s.get_thread_by_id("t"), [G], [G], repeat=10),
         Method("save_thread", 1, lambda s, t: s.save_thread(thread_of(t)), [G, PUT], [PUT]),
@@ -270,6 +273,13 @@ def methods_of(sizes: Sizes) -> list[Method]:
             f"{many} get_messages(last=10) at once",
             2,
             read_messages_together,
+            [gets(many), Step("get order", many, True), gets(10 * many)],
+            [Step("list", many, True), gets(10 * many)],
+        ),
+        Method(
+            f"{many} get_messages(last=10) of a thread at once",
+            2,
+            read_thread_together,
             [gets(many), Step("get order", many, True), gets(10 * many)],
             [Step("list", many, True), gets(10 * many)],
         ),

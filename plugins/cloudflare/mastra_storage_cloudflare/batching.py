@@ -1,7 +1,8 @@
 """Gets of one moment become bulk gets; writes that wait become bulk writes.
 
 While bulk gets are under way, a moment is two milliseconds: where many callers each go on from an
-answer of their own, those answers come one by one.
+answer of their own, those answers come one by one. Of listings those that are the same are merged.
+What is asked for runs in a task of its own, which ends when nobody waits for it any more.
 
 While a bulk write of a namespace is under way, those that come in wait and go out together in
 the next. So load makes batches larger, and an idle store pays one request. The later write of
@@ -12,16 +13,24 @@ deletes goes out when its pairs are stored: a row that moves is at its new place
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from mastra_storage import StorageError
 from mastra_storage_cloudflare.bulk_gets import Gets
 from mastra_storage_cloudflare.bulk_writes import Waiter, Writer
 from mastra_storage_cloudflare.futures import of_this_loop
 from mastra_storage_cloudflare.kv import KV, Found, Listing, Pair
+from mastra_storage_cloudflare.listings import SharedListing
+
+T = TypeVar("T")
+Name = TypeVar("Name")
+Asked = TypeVar("Asked", Gets, SharedListing)
+
+# The namespace, the prefix, the cursor and the limit.
+_Page: TypeAlias = tuple[str, str, str | None, int]
 
 # Seconds from one bulk get to the next.
 _GATHERING = 0.002
@@ -37,14 +46,16 @@ class BatchingKV(KV):
         self._gets: dict[str, Gets] = {}
         self._gets_sent = 0.0
         self._unanswered = 0
-        self._getting: set[asyncio.Task[None]] = set()
+        self._listings: dict[_Page, SharedListing] = {}
+        self._asking: set[asyncio.Task[None]] = set()
         self._writers: dict[str, Writer] = {}
         self._writing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
         if not self.is_of_this_loop():  # what was left undone in another will never be done
-            self._gets, self._getting, self._writers, self._writing = {}, set(), {}, set()
+            self._gets, self._listings, self._writers = {}, {}, {}
+            self._asking, self._writing = set(), set()
             self._unanswered = 0
             self._loop = asyncio.get_running_loop()
         await self._kv.open()
@@ -55,7 +66,7 @@ class BatchingKV(KV):
 
     async def close(self) -> None:
         try:
-            while tasks := of_this_loop(self._getting | self._writing):
+            while tasks := of_this_loop(self._asking | self._writing):
                 await asyncio.wait(tasks)
         finally:
             await self._kv.close()
@@ -66,17 +77,19 @@ class BatchingKV(KV):
         gets = self._gets.get(namespace)
         if gets is None:
             gets = Gets()
-            self._start_gets(namespace, gets)
-        try:
-            found = await gets.wait(keys)
-        except StorageError as exc:
-            raise copy(exc) from exc  # one of its own for each caller
+            self._ask(self._gets, namespace, gets, partial(self._send_gets, namespace, gets))
+        found = await self._answer(gets, gets.wait(keys))
         return {key: found[key] for key in keys if key in found}
 
     async def keys(
         self, namespace: str, prefix: str, *, cursor: str | None = None, limit: int
     ) -> Listing:
-        return await self._kv.keys(namespace, prefix, cursor=cursor, limit=limit)
+        page = (namespace, prefix, cursor, limit)
+        listing = self._listings.get(page)
+        if listing is None:
+            listing = SharedListing()
+            self._ask(self._listings, page, listing, partial(self._send_listing, page, listing))
+        return await self._answer(listing, listing.wait())
 
     async def namespaces(self) -> list[str]:
         return await self._kv.namespaces()
@@ -104,17 +117,42 @@ class BatchingKV(KV):
         writer.task = self._start(self._writing, writer.run())
         writer.task.add_done_callback(end)
 
-    def _start_gets(self, namespace: str, gets: Gets) -> None:
-        def end(task: asyncio.Task[None]) -> None:
-            if self._gets.get(namespace) is not gets:
-                gets.end(task)
-            elif gets.is_wanted():
-                self._start_gets(namespace, gets)  # some came when it was cancelled already
-            else:
-                del self._gets[namespace]
+    def _ask(
+        self,
+        gathering: dict[Name, Asked],
+        name: Name,
+        asked: Asked,
+        send: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Start the task that asks; until it runs, others join."""
 
-        self._gets[namespace] = gets
-        self._start(self._getting, self._send_gets(namespace, gets)).add_done_callback(end)
+        def end(task: asyncio.Task[None]) -> None:
+            if gathering.get(name) is not asked:
+                asked.end(task)
+            elif asked.is_wanted():
+                self._ask(gathering, name, asked, send)  # some came when it was cancelled already
+            else:
+                del gathering[name]
+
+        gathering[name] = asked
+        asked.task = self._start(self._asking, send())
+        asked.task.add_done_callback(end)
+
+    async def _answer(self, asked: Gets | SharedListing, answer: asyncio.Future[T]) -> T:
+        """What a caller waits for, which is asked for no longer when nobody does."""
+        try:
+            return await answer
+        except StorageError as exc:
+            raise copy(exc) from exc  # one of its own for each caller
+        except asyncio.CancelledError:
+            if asked.task is not None and not asked.is_wanted():
+                asked.task.cancel()
+            raise
+
+    async def _send_listing(self, page: _Page, listing: SharedListing) -> None:
+        del self._listings[page]
+        namespace, prefix, cursor, limit = page
+        await listing.send(partial(self._kv.keys, namespace, prefix, cursor=cursor, limit=limit))
 
     async def _send_gets(self, namespace: str, gets: Gets) -> None:
         """Send the gets that are wanted by the time it runs."""

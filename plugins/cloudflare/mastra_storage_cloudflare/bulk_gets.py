@@ -40,6 +40,7 @@ class Gets:
     """
 
     def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None  # that asks
         self._bulks = [_Bulk()]
         self._bulk_of: dict[str, _Bulk] = {}
         self._found: dict[str, Found] = {}

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 from mastra_storage_cloudflare import batching
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found, Pair
+from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found, Listing, Pair
 from memory_kv import MemoryKV, pair
 
 from mastra_storage import (
@@ -201,6 +201,90 @@ class TestGets:
         assert type(outcomes[0]) is UnavailableError
         assert outcomes[1] == {}
         assert inner.calls == ["get a", "get b", "get c"]
+
+
+class TestListings:
+    async def test_that_are_the_same_at_one_moment_are_one(
+        self, kv: BatchingKV, inner: MemoryKV
+    ) -> None:
+        await inner.write("n", [pair("a1"), pair("a2"), pair("b")], [])
+        inner.calls.clear()
+        one, two, other, more = await asyncio.gather(
+            kv.keys("n", "a", limit=10), kv.keys("n", "a", limit=10),
+            kv.keys("n", "b", limit=10), kv.keys("n", "a", limit=1),
+        )  # fmt: skip
+        assert inner.calls == ["list a", "list b", "list a"]
+        assert [[entry.key for entry in listing.entries] for listing in (one, two, other)] == [
+            ["a1", "a2"],
+            ["a1", "a2"],
+            ["b"],
+        ]
+        await kv.keys("n", "a", limit=1, cursor=more.cursor)
+        assert len(inner.calls) == 4
+
+    async def test_of_a_later_moment_ask_anew(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.keys("n", "a", limit=10))
+        while not inner.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        inner.pairs["a"] = pair("a")
+        second = await kv.keys("n", "a", limit=10)
+        await first
+        assert [entry.key for entry in second.entries] == ["a"]
+        assert inner.calls == ["list a", "list a"]
+
+    async def test_fail_with_an_error_for_each(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        inner.errors = [UnavailableError("no")]
+        outcomes = await asyncio.gather(
+            *[kv.keys("n", "a", limit=10) for _ in range(2)], return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+        assert outcomes[0] is not outcomes[1]
+
+    async def test_a_cancelled_one_harms_no_other(self, kv: BatchingKV, inner: MemoryKV) -> None:
+        await inner.write("n", [pair("a")], [])
+        first = asyncio.ensure_future(kv.keys("n", "a", limit=10))
+        second = asyncio.ensure_future(kv.keys("n", "a", limit=10))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert [entry.key for entry in (await second).entries] == ["a"]
+        assert first.cancelled()
+
+    @pytest.mark.parametrize("turns", [1, 3], ids=["before it ran", "while it asked"])
+    async def test_whose_task_is_cancelled_leave_nobody_waiting(
+        self, kv: BatchingKV, inner: MemoryKV, turns: int
+    ) -> None:
+        inner.delay = 0.01
+        first = asyncio.ensure_future(kv.keys("n", "a", limit=10))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {first, asyncio.current_task()}:
+            task.cancel()
+        async with asyncio.timeout(30):
+            [outcome] = await asyncio.gather(first, return_exceptions=True)
+            assert (await kv.keys("n", "a", limit=10)).entries == []
+        assert isinstance(outcome, Listing if turns == 1 else UnavailableError)
+
+
+@pytest.mark.parametrize("what", ["get", "listing"])
+async def test_what_nobody_waits_for_any_more_is_given_up(inner: MemoryKV, what: str) -> None:
+    kv = BatchingKV(inner)
+    await kv.open()
+    inner.delay = 60.0
+
+    def ask() -> asyncio.Future[object]:
+        return asyncio.ensure_future(
+            kv.get("n", ["a"]) if what == "get" else kv.keys("n", "a", limit=10)
+        )
+
+    callers = [ask(), ask()]
+    while not inner.calls:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    for caller in callers:
+        caller.cancel()
+    async with asyncio.timeout(30):
+        await asyncio.wait(callers)
+        await kv.close()
 
 
 class TestWrites:

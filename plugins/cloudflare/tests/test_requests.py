@@ -158,6 +158,10 @@ async def test_concurrent_calls_share_requests(
     assert all(len(of_one) == 2 for of_one in every)
     assert requests.count(LIST) == 300
     assert requests.count(GET) <= 300
+    async with requests_of(memory_kv) as requests:
+        every = await asyncio.gather(*[writer.get_messages("t1", last=2) for _ in threads])
+    assert all(of_one == every[0] for of_one in every)
+    assert requests == [LIST, GET]
 
 
 async def test_a_long_listing_of_threads_has_their_order_and_touches(

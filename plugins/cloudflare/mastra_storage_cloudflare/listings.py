@@ -1,0 +1,49 @@
+"""A page of a listing, in one request for all who ask for it at one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mastra_storage_cloudflare.futures import fail, given_up
+from mastra_storage_cloudflare.kv import Listing
+
+
+class SharedListing:
+    """A page of a listing that is wanted at one moment."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None  # that asks
+        # One each: a caller that is cancelled leaves the others theirs.
+        self._callers: list[asyncio.Future[Listing]] = []
+
+    def wait(self) -> asyncio.Future[Listing]:
+        """What is listed."""
+        caller: asyncio.Future[Listing] = asyncio.get_running_loop().create_future()
+        self._callers.append(caller)
+        return caller
+
+    async def send(self, keys: Callable[[], Awaitable[Listing]]) -> None:
+        """Ask for it, and tell those who wait."""
+        try:
+            listing = await keys()
+        except Exception as exc:  # noqa: BLE001  (goes to the callers, who wait)
+            self._fail(exc)
+        else:
+            for caller in self._callers:
+                if not caller.done():
+                    caller.set_result(listing)
+
+    def is_wanted(self) -> bool:
+        """Whether anybody waits still."""
+        return not all(caller.done() for caller in self._callers)
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """See to it that nobody waits for ever, when the task that was to ask is over."""
+        error = given_up(task)
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        for caller in self._callers:
+            fail(caller, error)
