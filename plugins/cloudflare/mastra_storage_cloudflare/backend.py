@@ -32,7 +32,7 @@ from mastra_storage import (
 )
 from mastra_storage_cloudflare.batching import BatchingKV
 from mastra_storage_cloudflare.futures import all_of
-from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES, Pair
+from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, MAX_VALUE_BYTES, Pair
 from mastra_storage_cloudflare.layout import Layout, layout_of
 from mastra_storage_cloudflare.options import retention_option, seconds_option
 from mastra_storage_cloudflare.overlay import OverlayKV, written_at
@@ -173,6 +173,9 @@ class CloudflareBackend(Backend):
         await self._write(layout, pairs, owners)
         for name, row in zip(names, rows, strict=True):
             self._reader.remember(name, row)
+        for row in rows[-MAX_KEYS_OF_GET:]:
+            for start, index_key in layout.index_entries(row):
+                self._reader.recall.put(start, index_key)
 
     async def _write(
         self, layout: Layout, pairs: Mapping[str, Pair], owners: Mapping[str, Key]
@@ -265,8 +268,10 @@ class CloudflareBackend(Backend):
             else:
                 name = layout.record_key(op.key)
                 known = self._reader.known(name)
-                beside = layout.index_keys(known) if known else []
-                owners.update(dict.fromkeys([name, *beside], op.key))
+                beside = dict(layout.index_entries(known)) if known else {}
+                owners.update(dict.fromkeys([name, *beside.values()], op.key))
+                for start, index_key in beside.items():
+                    self._reader.recall.deleted(start, index_key)
                 if layout.table.recent:
                     owners[layout.touched_of(name)] = op.key
                 self._touches.drop(op.table, op.key)

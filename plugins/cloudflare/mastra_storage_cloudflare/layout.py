@@ -140,16 +140,19 @@ class Layout:
 
     def index_keys(self, row: Row) -> list[str]:
         """The index keys beside a record."""
-        place = newest_first(row.order, row.seq)
-        return [f"{start}{place}:{self._joined(rest)}" for start, rest in self._listings_of(row)]
+        return [key for _, key in self.index_entries(row)]
 
-    def _listings_of(self, row: Row) -> Iterator[tuple[str, Key]]:
-        """How the index keys beside a record begin, and the parts of its key they end with."""
+    def index_entries(self, row: Row) -> Iterator[tuple[str, str]]:
+        """The index keys beside a record, each behind what all of its listing begin with."""
+        place = newest_first(row.order, row.seq)
         for listing in self.table.listings:
             if isinstance(listing, int):
-                yield self.newest_prefix(row.key[:listing]), row.key[listing:]
+                start, rest = self.newest_prefix(row.key[:listing]), row.key[listing:]
             elif value := row.fields.get(listing):
-                yield self.field_prefix(listing, value), row.key
+                start, rest = self.field_prefix(listing, value), row.key
+            else:
+                continue
+            yield start, f"{start}{place}:{self._joined(rest)}"
 
     def stands_at(self, row: Row, index_key: str, start: str) -> bool:
         """Whether a row found by an index key that begins with `start` has that key still."""
@@ -157,7 +160,7 @@ class Layout:
             return False
         # Under a prefix the row was looked up by that prefix; its fields may have changed.
         return start.startswith(f"{self._base}.newest") or start in [
-            own for own, _ in self._listings_of(row)
+            own for own, _ in self.index_entries(row)
         ]
 
     def record_key_of_index(self, index_key: str, start: str, prefix: Key) -> str:

@@ -15,6 +15,7 @@ from mastra_storage_cloudflare.futures import all_of
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, Found
 from mastra_storage_cloudflare.layout import Layout, place_of_index
 from mastra_storage_cloudflare.overlay import written_at
+from mastra_storage_cloudflare.recall import Recall
 from mastra_storage_cloudflare.touches import Touches
 
 # How long a record that was seen is taken to be there still.
@@ -35,6 +36,7 @@ class Reader:
     def __init__(self, kv: KV, touches: Touches) -> None:
         self._kv = kv
         self._touches = touches
+        self.recall = Recall()
         self._known: OrderedDict[str, _Known] = OrderedDict()  # oldest first
 
     async def rows(self, layout: Layout, names: Sequence[str]) -> list[Row | None]:
