@@ -98,7 +98,8 @@ class MemoryBackend(Backend):
         self._wake()
 
     async def watch(self, query: Query) -> AsyncIterator[Result]:
-        while not self._closed.is_set():
+        closed = self._closed  # of this opening
+        while not closed.is_set():
             changed = self._memory.changed
             yield await self.query(query)
             await changed.wait()

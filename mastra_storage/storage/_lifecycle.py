@@ -110,7 +110,7 @@ class Lifecycle:
             )
         self._tables: dict[str, Table] = dict(TABLES)
         self._opened = False
-        self._opening = False
+        self._opening: object | None = None  # the attempt that is being made
         self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._locks = Locks()
@@ -129,28 +129,32 @@ class Lifecycle:
 
     async def open(self) -> None:
         """Open the backend, for use in this event loop. `async with` does it."""
-        if self._opened or self._opening:
+        if self._opened or self._opening is not None:
             state = "already open" if self._opened else "being opened already"
             raise self._located(InvalidArgumentError(f"the storage is {state}"), "open")
-        self._opening = True
+        attempt = self._opening = object()
         try:
             await self.backend.open()
-            if not self._opening:
+            if self._opening is not attempt:
                 raise UnavailableError("the storage was closed while it opened", retryable=False)
         except BaseException as exc:
-            await self.backend.close()
+            if self._opening in (attempt, None):  # nobody has opened it anew meanwhile
+                await self.backend.close()
             if isinstance(exc, StorageError):
                 self._located(exc, "open")
             raise
         finally:
-            self._opening = False
+            if self._opening is attempt:
+                self._opening = None
+        # Once more: a process that forked since then has the same storage twice.
+        self._token = os.urandom(6).hex()
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
         self._opened = True
 
     async def close(self) -> None:
         """Close the backend; safe to call twice."""
-        self._opened = self._opening = False
+        self._opened, self._opening = False, None
         self._closed.set()
         await self.backend.close()
 

@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from mastra_storage import (
+    MESSAGES,
     Capabilities,
     InvalidArgumentError,
     Key,
@@ -114,6 +115,44 @@ async def test_a_storage_that_is_closed_while_it_opens_is_closed() -> None:
         await storage.get_messages("t")
     async with storage:
         assert await storage.get_messages("t") == []
+
+
+async def test_a_storage_that_is_opened_anew_while_it_opens_is_open() -> None:
+    class Slow(MemoryBackend):
+        is_open = False
+
+        async def open(self) -> None:
+            await asyncio.sleep(0.01)
+            self.is_open = True
+
+        async def close(self) -> None:
+            self.is_open = False
+
+    backend = Slow()
+    storage = Storage(backend)
+    first = asyncio.create_task(storage.open())
+    await asyncio.sleep(0)
+    await storage.close()
+    second = asyncio.create_task(storage.open())
+    with pytest.raises(UnavailableError, match="closed while it opened"):
+        await first
+    await second
+    assert backend.is_open
+    assert await storage.get_messages("t") == []
+    await storage.close()
+
+
+async def test_a_watch_ends_with_the_opening_it_was_made_in() -> None:
+    backend = MemoryBackend()
+    async with Storage(backend):
+        watch = backend.watch(Query(table=MESSAGES))
+        await anext(watch)
+        waiting = asyncio.ensure_future(anext(watch, None))
+        await asyncio.sleep(0)
+        await backend.close()
+        await backend.open()
+        async with asyncio.timeout(30):
+            assert await waiting is None
 
 
 async def test_a_storage_is_used_in_the_loop_that_opened_it() -> None:

@@ -155,3 +155,38 @@ async def test_two_processes_may_create_a_file_at_once(tmp_path: Path) -> None:
         assert [err for _, err in results] == [b""] * 4
         async with Storage(SqliteBackend(path)) as storage:
             assert (await storage.list_threads()).total == 4
+
+
+FORKED = """
+import asyncio, os, sys
+from mastra_storage import Resource, Storage
+from mastra_storage.backends.sqlite import SqliteBackend
+
+storage = Storage(SqliteBackend(sys.argv[1]))  # made before the fork, opened behind it
+
+async def change(worker):
+    async with storage:
+        if await storage.get_resource("r") is None:
+            await storage.save_resource(Resource(id="r"))
+        await storage.update_resource("r", metadata={f"by {worker}": True})
+
+for worker in range(3):
+    child = os.fork()
+    if not child:
+        asyncio.run(change(worker))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+async def test_processes_forked_behind_one_storage_lose_none_of_each_others_changes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "forked.db"
+    forking = await asyncio.create_subprocess_exec(sys.executable, "-c", FORKED, path)
+    async with asyncio.timeout(60):
+        assert await forking.wait() == 0
+    async with Storage(SqliteBackend(path)) as storage:
+        resource = await storage.get_resource("r")
+    assert resource is not None
+    assert resource.metadata == {f"by {worker}": True for worker in range(3)}
