@@ -23,6 +23,8 @@ __all__ = ["Rows"]
 
 T = TypeVar("T")
 
+_ORDERS = 2**63  # half of those that 64 bits have
+
 # How often a row is read again whose parts are not there, and how long after, in seconds: it was
 # replaced meanwhile, or the store shows its newest writes late.
 _PARTS_ATTEMPTS = 6
@@ -47,9 +49,12 @@ class Rows(Engine):
         """A row to be put, of a record of `table`, or of a mapping where it has no record type.
 
         `order`, in microseconds since 1970, is its place among others; else its `created_at`,
-        or now. From `expires_at` on it is gone. Not a coroutine; raises `InvalidRecordError`.
+        or now. From `expires_at` on it is gone. Not a coroutine; raises `InvalidRecordError`,
+        and `InvalidArgumentError` for an `order` that has no 64 bits.
         """
         row = self._first_row(_argument(table, "table", Table), record)
+        if order is not None and (type(order) is not int or not -_ORDERS <= order < _ORDERS):
+            raise InvalidArgumentError("order must be an int of 64 bits", backend=self._name)
         expires_at = time_argument(expires_at, "expires_at")
         return structs.replace(
             row,
@@ -117,10 +122,13 @@ class Rows(Engine):
         async def prepare() -> tuple[list[Op], list[Op]]:
             stored = await self._stored(wanted)
             whole = await self._whole(stored)
-            ops = list_argument(change(whole), "what change gives")
-            for op in ops:
-                _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
             known = dict(zip(wanted, stored, strict=True))
+            ops = []
+            for op in list_argument(change(whole), "what change gives"):
+                _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
+                # A row that was not there is not deleted: by now it may be another's.
+                if not isinstance(op, Delete) or known.get((op.table, op.key), op) is not None:
+                    ops.append(op)
             conditional = [self._as_read(op, known) for op in ops]
             return with_parts(conditional, self.capabilities.max_record_bytes, known), ops
 

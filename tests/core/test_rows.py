@@ -269,3 +269,26 @@ def test_a_large_table_leaves_room_for_the_name_of_its_parts() -> None:
     assert Table(name="n" * 57, key=("id",), large=True).parts.name == "n" * 57 + "_parts"
     with pytest.raises(InvalidArgumentError, match="_parts"):
         Table(name="n" * 58, key=("id",), large=True)
+
+
+async def test_a_row_that_was_not_there_is_not_deleted(storage: Storage) -> None:
+    async def meanwhile() -> None:
+        await storage.backend.write([Put(storage.new_row(NOTES, {"owner": "o", "id": "1"}))])
+
+    writing: list[asyncio.Task[None]] = []
+
+    def change(rows: list[Row | None]) -> list[Op]:
+        assert rows == [None]
+        writing.append(asyncio.ensure_future(meanwhile()))
+        return [Delete(NOTES, ("o", "1"))]
+
+    assert await storage.change_rows([(NOTES, ("o", "1"))], change) == []
+    await writing[0]
+    [row] = await storage.get_rows(NOTES, [("o", "1")])
+    assert row is not None
+
+
+@pytest.mark.parametrize("order", ["x", 1.5, True, 2**63, -(2**63) - 1])
+async def test_an_order_that_is_no_place_is_refused(storage: Storage, order: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="order must be an int of 64 bits"):
+        storage.new_row(PLAIN, {"id": "1"}, order=order)
