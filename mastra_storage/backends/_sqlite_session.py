@@ -14,6 +14,7 @@ from mastra_storage.backends._sqlite_handover import Handover
 from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
 from mastra_storage.backends._sqlite_threads import Threads
 from mastra_storage.backends._sqlite_writer import Writer
+from mastra_storage.errors import UnavailableError
 from mastra_storage.schema import Table
 
 T = TypeVar("T")
@@ -43,7 +44,14 @@ class Session:
         Tables are made by the first write: reading a file that holds none leaves it as it is.
         """
         # Once: the current directory may change before a reader connects.
-        self._path = self._path.absolute()
+        try:
+            self._path = self._path.absolute()
+        except OSError as exc:
+            raise UnavailableError(
+                f"{self._path} counts from the current directory, which is gone; give an absolute "
+                "path",
+                retryable=False,
+            ) from exc
         try:
             connection = self._connect("rwc", self._patience)
             try:

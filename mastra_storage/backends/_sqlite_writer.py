@@ -218,17 +218,17 @@ class Writer:
         """Refuse to call a write stored that went into a file nobody will find again."""
         if _identity(self._path) != self._file:
             raise UnavailableError(
-                f"{self._path} was removed or replaced while it was open; close the store and open "
-                "it again",
+                f"{self._path} was removed or replaced while it was open, or its directory cannot "
+                "be read any more; close the store and open it again",
                 retryable=False,
             )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of its name."""
+    """What tells a file from another of its name; `None` when it is not to be seen."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_dev, found.st_ino
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -219,11 +219,24 @@ def _not_open() -> UnavailableError:
     return UnavailableError("the store is closed", retryable=False)
 
 
+@contextmanager
+def _snapshot(connection: sqlite3.Connection, *, needed: bool) -> Iterator[None]:
+    """Let what is read within be of one moment, where it takes several statements."""
+    if needed:
+        connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _get(connection: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> list[Row | None]:
     layout = layout_of(table)
     moment = to_microseconds(now())
     try:
-        found = [connection.execute(layout.get, (*key, moment)).fetchone() for key in keys]
+        with _snapshot(connection, needed=len(keys) > 1):
+            found = [connection.execute(layout.get, (*key, moment)).fetchone() for key in keys]
     except sqlite3.OperationalError as exc:
         if not layout.is_missing(exc):
             raise
@@ -237,9 +250,10 @@ def _query(connection: sqlite3.Connection, query: Query) -> Result:
     moment = to_microseconds(now())
     total = None
     try:
-        found = connection.execute(*layout.page(query, moment)).fetchall()
-        if query.count:
-            total = connection.execute(*layout.count(query, moment)).fetchone()[0]
+        with _snapshot(connection, needed=query.count):
+            found = connection.execute(*layout.page(query, moment)).fetchall()
+            if query.count:
+                total = connection.execute(*layout.count(query, moment)).fetchone()[0]
     except sqlite3.OperationalError as exc:
         if not layout.is_missing(exc):
             raise

@@ -17,6 +17,7 @@ from mastra_storage import (
     Delete,
     DeletePrefix,
     InvalidArgumentError,
+    Message,
     Put,
     Query,
     Result,
@@ -268,6 +269,46 @@ async def test_a_file_that_is_removed_while_open_takes_no_more_writes(path: Path
         thread = await storage.get_thread_by_id("t")
         assert thread is not None
         assert thread.title == "new"
+
+
+async def test_a_page_and_its_total_are_of_one_moment(path: Path) -> None:
+    async with Storage(SqliteBackend(path)) as storage:
+        await save(storage, "busy")
+        done = asyncio.Event()
+
+        async def write() -> None:
+            while not done.is_set():
+                await storage.save_message(Message(thread_id="t", role="user", content="x"))
+
+        async with asyncio.TaskGroup() as group:
+            writers = [group.create_task(write()) for _ in range(4)]
+            for _ in range(100):
+                page = await storage.get_messages_paginated("t", per_page=None)
+                assert page.total == len(page.items)
+            done.set()
+        assert all(task.done() for task in writers)
+
+
+async def test_a_current_directory_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UnavailableError, match="give an absolute path"):
+        await Storage(SqliteBackend("agent.db")).open()
+
+
+async def test_a_directory_that_becomes_a_file_ends_writing(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    async with Storage(SqliteBackend(directory / "agent.db")) as storage:
+        await save(storage, "first")
+        directory.rename(tmp_path / "elsewhere")
+        directory.touch()
+        with pytest.raises(UnavailableError, match="removed or replaced"):
+            await save(storage, "second")
 
 
 async def test_errors_keep_their_cause(tmp_path: Path) -> None:
