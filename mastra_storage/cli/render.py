@@ -56,13 +56,19 @@ def _parts(content: Any) -> Iterator[Text]:
         yield from _parts(content["parts"])
     elif isinstance(content, dict) and (item := _response_item(content)) is not None:
         yield from item
-    elif isinstance(content, dict) and content.keys() & {"content", "tool_calls"}:
+    elif isinstance(content, dict) and _is_chat(content):
         if content.get("content"):
             yield from _parts(content["content"])
         for call in content.get("tool_calls") or ():
             yield _chat_call(call)
     elif content is not None:
         yield _json(content)
+
+
+def _is_chat(content: Mapping[str, Any]) -> bool:
+    """Whether content is a message of a chat completion."""
+    calls = content.get("tool_calls") or []
+    return bool(content.keys() & {"content", "tool_calls"}) and isinstance(calls, list)
 
 
 def _response_item(item: Mapping[str, Any]) -> list[Text] | None:

@@ -115,6 +115,8 @@ def _rendered(content: Any, role: str = "assistant") -> str:
         ({"tool_calls": [{"function": {"name": "g", "arguments": "{broken"}}]}, '→ g("{broken")'),
         ({"tool_calls": [7]}, "7"),
         ({"content": "says", "tool_calls": []}, "says"),
+        ({"tool_calls": 5}, '{"tool_calls":5}'),
+        ({"content": "says", "tool_calls": True}, '"tool_calls":true'),
         ({"parts": [{"part_kind": "text", "content": "as Pydantic AI"}]}, "as Pydantic AI"),
         ({"parts": [{"part_kind": "user-prompt", "content": ["a", "of two"]}]}, "of two"),
         ([{"part_kind": "tool-call", "tool_name": "f", "args": '{"x": 1}'}], "→ f(x=1)"),
