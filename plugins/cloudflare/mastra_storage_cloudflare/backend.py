@@ -277,6 +277,11 @@ class CloudflareBackend(Backend):
                 self._touches.drop(op.table, op.key)
                 self._reader.forget(name)
         await self._write(layout, {}, owners)
+        for op in ops:  # once more: it may have been read while it was being deleted
+            if isinstance(op, DeletePrefix):
+                self._reader.forget_prefix(layout.record_prefix(op.prefix))
+            else:
+                self._reader.forget(layout.record_key(op.key))
 
     async def _keys_under(self, layout: Layout, prefix: Key) -> list[str]:
         """All keys of the rows under a prefix: records, index keys and touches."""

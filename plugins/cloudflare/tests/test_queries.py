@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -11,11 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mastra_storage_cloudflare import CloudflareBackend
-from mastra_storage_cloudflare.kv import Found, Listing
+from mastra_storage_cloudflare.kv import Found, Listing, Pair
 from memory_kv import MemoryKV
 from msgspec import structs
 
-from mastra_storage import Put, Query, Row, Table, select
+from mastra_storage import (
+    Message,
+    NotFoundError,
+    Put,
+    Query,
+    Row,
+    Storage,
+    Table,
+    Thread,
+    select,
+)
 
 ROWS = Table(
     name="rows",
@@ -237,3 +247,24 @@ async def test_a_walk_passes_over_rows_that_are_gone_since_they_were_listed() ->
     await backend.close()
     await writer.close()
     assert found == ["a", "x", "y"]
+
+
+async def test_a_thread_that_is_read_while_it_is_deleted_takes_no_more_messages() -> None:
+    kv = MemoryKV()
+    async with Storage(CloudflareBackend(kv, key_interval=0)) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        put = kv.write
+
+        async def slow(namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:
+            await asyncio.sleep(0.05)
+            await put(namespace, pairs, deletes)
+
+        kv.write = slow  # type: ignore[method-assign]
+        deleting = asyncio.ensure_future(storage.delete_thread("t"))
+        while not any(call.startswith("list") for call in kv.calls):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+        await storage.get_thread_by_id("t")
+        await deleting
+        with pytest.raises(NotFoundError):
+            await storage.save_message(Message(thread_id="t", role="user", content="late"))
