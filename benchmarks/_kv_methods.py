@@ -45,9 +45,9 @@ class Sizes(NamedTuple):
 class Method(NamedTuple):
     """What is measured.
 
-    `call` gets the store and the number of the call. `threads`: for each call there is a new
-    thread, with so many messages, that the store has not seen. `repeat`: a sample without delay is
-    so many calls in a row.
+    `call` gets the store and the number of the call, and so does `before`, a call that is not
+    measured. `threads`: for each call there is a new thread, with so many messages, that the store
+    has not seen. `repeat`: a sample without delay is so many calls in a row.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Method(NamedTuple):
     typescript: Sequence[Step] = ()
     sdk: Sequence[Step] = ()
     threads: int | None = None
-    seen: bool = False
+    before: Callable[[Storage, str], Awaitable[object]] | None = None
     wins: int = 1
     repeat: int = 1
 
@@ -131,7 +131,7 @@ def methods_of(sizes: Sizes) -> list[Method]:
             [G, L, Step("get", 100), PUT, ORDER, REORDER, PUT],
             [PUT],
             threads=0,
-            seen=True,
+            before=lambda s, t: s.get_thread_by_id(t),
         ),
         Method(
             "save_message, thread not seen",
@@ -156,6 +156,14 @@ def methods_of(sizes: Sizes) -> list[Method]:
             lambda s, t: s.get_messages("t", last=10),
             [G, ORDER, gets(10)],
             [L, gets(10)],
+        ),
+        Method(
+            f"get_messages, last 10 of {n:,}, read before",
+            1,
+            lambda s, t: s.get_messages("t", last=10),
+            [G, ORDER, gets(10)],
+            [L, gets(10)],
+            before=lambda s, t: s.get_messages("t", last=10),
         ),
         Method(
             f"get_messages, last 10 of {sizes.long:,}",
@@ -275,6 +283,14 @@ def methods_of(sizes: Sizes) -> list[Method]:
             read_messages_together,
             [gets(many), Step("get order", many, True), gets(10 * many)],
             [Step("list", many, True), gets(10 * many)],
+        ),
+        Method(
+            f"{many} get_messages(last=10) at once, read before",
+            1,
+            read_messages_together,
+            [gets(many), Step("get order", many, True), gets(10 * many)],
+            [Step("list", many, True), gets(10 * many)],
+            before=read_messages_together,
         ),
         Method(
             f"{many} get_messages(last=10) of a thread at once",

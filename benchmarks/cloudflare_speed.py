@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Bench:
     """A server with data, our store on it, and the rivals, all past the front of the server.
 
-    `counted` is a store whose requests the front counts.
+    `ours` is a new one for each sample, which has not seen what it reads.
     """
 
     def __init__(self, server: KVServer, sizes: Sizes) -> None:
@@ -54,10 +54,7 @@ class Bench:
         await self.writer.__aenter__()
         await fill(self.writer, self.sizes)
         await asyncio.sleep(1.5)  # the touches of its threads
-        self.ours = kv_store(self.server, direct=True)
-        await self.ours.__aenter__()
-        self.counted = kv_store(self.server)
-        await self.counted.__aenter__()
+        self.ours = await self.new_store(direct=True)
         await self.typescript.open()
         self.sdk = OfficialSDK(self.server, self.typescript.namespace)
         await self.sdk.open()
@@ -65,11 +62,18 @@ class Bench:
         await self.bare.open()
 
     async def close(self) -> None:
-        for store in (self.ours, self.counted, self.writer):
-            await store.__aexit__(None, None, None)
+        await self.ours.close()
+        await self.writer.close()
         await self.typescript.close()
         await self.sdk.close()
         await self.bare.close()
+
+    async def new_store(self, *, direct: bool) -> Storage:
+        """A store that knows its namespaces, and nothing that is in them."""
+        store = kv_store(self.server, direct=direct)
+        await store.__aenter__()
+        await store.get_messages("nobody", last=1)
+        return store
 
     async def ready(self, method: Method, store: Storage) -> Callable[[], Awaitable[object]]:
         """A call of the method, with what it needs in place."""
@@ -80,16 +84,19 @@ class Bench:
             await self.writer.save_messages(messages_of(name, method.threads))
             if method.threads:
                 await asyncio.sleep(1.2)  # until its touch is stored
-        if method.seen:
-            await store.get_thread_by_id(name)
+        if method.before is not None:
+            await method.before(store, name)
         return lambda: method.call(store, name)
 
     async def count(self, method: Method) -> Found:
         """What one call costs, but for the touches of threads, which all calls share."""
-        call = await self.ready(method, self.counted)
+        store = await self.new_store(direct=False)
+        call = await self.ready(method, store)
         await self.server.control(reset=True, recordBodies=True)
         await call()
-        return Found(method, [entry for entry in await self.server.log() if not _touches(entry)])
+        log = await self.server.log()
+        await store.close()
+        return Found(method, [entry for entry in log if not _touches(entry)])
 
     async def connect(self, count: int) -> None:
         """Have so many connections: workerd closes idle ones after 5 seconds, not 400."""
@@ -101,6 +108,8 @@ class Bench:
         calls: list[Callable[[], Awaitable[object]]] = []
 
         async def prepare() -> None:
+            await self.ours.close()
+            self.ours = await self.new_store(direct=True)
             calls[:] = [await self.ready(method, self.ours)]
             await self.connect(one.widest)
 
