@@ -7,7 +7,7 @@ from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mastra_storage.cli import (
     check,
@@ -27,18 +27,21 @@ from mastra_storage.cli.exits import EPILOG, without_secrets
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="mastra-storage",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
 # The base of all wrong usage, which typer does not export under a name of its own.
 _UsageError: Any = typer.BadParameter.__base__
 
 _START, _LOOK, _MOVE = "Start", "Look", "Move"
+
+
+class _Group(TyperGroup):
+    """As `_Command`, for a URL that stands where a command should."""
+
+    def resolve_command(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().resolve_command(*args, **extra)
+        except _UsageError as exc:
+            exc.message = without_secrets(exc.message)
+            raise
 
 
 class _Command(TyperCommand):
@@ -50,6 +53,16 @@ class _Command(TyperCommand):
         except _UsageError as exc:
             exc.message = without_secrets(exc.message)
             raise
+
+
+app = typer.Typer(
+    name="mastra-storage",
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _paragraphs(text: str) -> str:

@@ -59,7 +59,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 _SCHEME = r"(?P<start>[a-z][a-z0-9+.-]*://"
-_USER = re.compile(_SCHEME + r")[^\s/?#'\"@]*@", re.IGNORECASE)
+_USER = re.compile(_SCHEME + r")[^\s/?#'\"@][^\s?#'\"@]*@", re.IGNORECASE)
 _QUERY = re.compile(_SCHEME + r"[^\s?'\"]*)\?[^\s'\"]*", re.IGNORECASE)
 
 

@@ -86,6 +86,8 @@ def _is_of(file: Path, store: Path) -> bool:
 def _writing(file: str) -> Iterator[BinaryIO]:
     """A file that takes its name when all is written; or stdout."""
     path = Path(file)
+    if "://" in file:
+        raise InvalidArgumentError("an export is written into a file, or to - for stdout, no URL")
     if file == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

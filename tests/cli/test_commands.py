@@ -629,3 +629,17 @@ def test_secrets_are_left_out_of_any_text() -> None:
     assert exits.without_secrets(text) == (
         "tried convex://host/path and x://host, 'y://z'; then a?b"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cloudflare://acct?api_token=s3cr3t"],
+        ["export", "memory://", "cloudflare://acct?api_token=aa/s3cr3t/b"],
+        ["check", "convex://user:a/s3cr3t@host"],
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown_with_its_secret(arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert done.returncode
+    assert "s3cr3t" not in done.stdout + done.stderr
