@@ -24,10 +24,10 @@ from mastra_storage.errors import (
 )
 from mastra_storage.plugins import register
 from mastra_storage.records import Message, Thread
-from mastra_storage.schema import MESSAGES, THREADS
+from mastra_storage.schema import MESSAGES, THREADS, Row, Table
 from mastra_storage.storage import Storage
 from mastra_storage.testing import FaultyBackend, IsolatedBackend, isolated
-from mastra_storage.testing.live import run_kit, writes_of_kit
+from mastra_storage.testing.live import _Store, run_kit, writes_of_kit
 
 
 class Results:
@@ -289,3 +289,21 @@ def test_a_run_outside_of_pytest_tells_what_was_compared(tmp_path: Path) -> None
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "assert ['2', '1', None, None, '2'] == ['2', None, None, '1', '2']" in done.stdout
+
+
+async def test_a_clearing_that_was_interrupted_is_done_by_the_next(tmp_path: Path) -> None:
+    store = _Store(f"sqlite:///{tmp_path / 'live.db'}")
+    table = Table(name="notes", key=("id",))
+    row = Row(table=table, key=("a",), value=b"{}", order=0, seq=0, fields={}, updated=0)
+    backend = store.make()
+    await backend.open()
+    await backend.write([Put(row)])
+    await backend.close()
+    interrupted = asyncio.create_task(store.clear())
+    await asyncio.sleep(0)
+    interrupted.cancel()
+    await asyncio.wait([interrupted])
+    assert interrupted.cancelled()
+    await store.clear()
+    async with Storage(SqliteBackend(tmp_path / "live.db")) as storage:
+        assert await storage.backend.tables() == []

@@ -120,9 +120,10 @@ class _Store:
 
     async def clear(self) -> None:
         """Delete all rows that the backends made so far have written."""
+        made = len(self._made)
         tables = {table.name: table for backend in self._made for table in backend.written}
-        self._made.clear()
         if not tables:
+            self._made.clear()
             return
         backend = self.make()
         try:
@@ -137,6 +138,8 @@ class _Store:
                 )
         finally:
             await backend.close()
+        # Only now: when this is interrupted, the last clearing has to do it.
+        del self._made[: made + 1]
 
 
 class _Run:
