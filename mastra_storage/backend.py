@@ -72,6 +72,16 @@ class Put(Struct, frozen=True, gc=False):
     if_version: str | UnsetType | None = None
     keep_place: bool = True
 
+    @property
+    def table(self) -> Table:
+        """The row's table."""
+        return self.row.table
+
+    @property
+    def key(self) -> Key:
+        """The row's key."""
+        return self.row.key
+
 
 class Delete(Struct, frozen=True, gc=False):
     """Remove a row; no error when it is not there, unless `if_version` names a version."""

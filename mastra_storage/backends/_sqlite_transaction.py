@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from msgspec import UNSET
-
 from mastra_storage.backend import Delete, DeletePrefix, Op, Put, Touch
+from mastra_storage.backends._conditions import check_version
 from mastra_storage.backends._sqlite_layout import (
     RECENT,
     Layout,
@@ -106,12 +105,12 @@ class Transaction:
         touched = [op.table.name for op in ops if isinstance(op, Touch)]
         return len(touched) <= 1 and all(
             isinstance(op, Touch)
-            or (isinstance(op, Put) and op.if_version is None and op.row.table.name not in touched)
+            or (isinstance(op, Put) and op.if_version is None and op.table.name not in touched)
             for op in ops
         )
 
     def _execute(self, op: Op | Fit) -> None:
-        table = op.row.table if isinstance(op, Put) else op.table
+        table = op.table
         if not isinstance(op, Touch) or (self._rows and self._rows[0].table.name == table.name):
             self.flush()
         if isinstance(op, Touch):
@@ -120,7 +119,8 @@ class Transaction:
         layout = self._layout(table)
         there = self._is_there(layout)
         if isinstance(op, Put):
-            self._put_if(op, self._version(layout, op.row.key) if there else None)
+            if not check_version(op, self._version(layout, op.key) if there else None):
+                self._put(op)
         elif isinstance(op, Delete):
             self._delete(layout, op, there)
         elif there and isinstance(op, Fit):
@@ -137,16 +137,6 @@ class Transaction:
         self._keep_place = put.keep_place
         rows.append(row)
 
-    def _put_if(self, put: Put, stored: str | None) -> None:
-        row = put.row
-        if stored == row.version:
-            return  # this very write, repeated
-        if put.if_version is UNSET and stored is not None:
-            raise ConflictError(f"there is already a row {row.key!r} in {row.table.name!r}")
-        if isinstance(put.if_version, str) and stored != put.if_version:
-            raise ConflictError(f"the row {row.key!r} of {row.table.name!r} has changed")
-        self._put(put)
-
     def _touch(self, layout: Layout, touch: Touch) -> None:
         key, at = touch.key, touch.at
         found = None
@@ -162,9 +152,7 @@ class Transaction:
 
     def _delete(self, layout: Layout, delete: Delete, there: bool) -> None:
         if delete.if_version is not None:
-            stored = self._version(layout, delete.key) if there else None
-            if stored != delete.if_version:
-                raise ConflictError(f"the row {delete.key!r} of {layout.table.name!r} has changed")
+            check_version(delete, self._version(layout, delete.key) if there else None)
         if there:
             self._connection.execute(layout.delete, delete.key)
 
@@ -212,8 +200,7 @@ class Transaction:
 
 def tables_of(ops: Sequence[Op | Fit]) -> list[Table]:
     """The tables that the ops are about."""
-    tables = [op.row.table if isinstance(op, Put) else op.table for op in ops]
-    return list({id(table): table for table in tables}.values())
+    return list({id(table): table for table in [op.table for op in ops]}.values())
 
 
 def _touches_first(op: Op | Fit) -> bool:

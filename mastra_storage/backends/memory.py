@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from mastra_storage.backend import (
     Backend,
@@ -21,6 +21,7 @@ from mastra_storage.backend import (
     Touch,
     select,
 )
+from mastra_storage.backends._conditions import check_version
 from mastra_storage.errors import ConflictError, NotFoundError
 from mastra_storage.plugins import url_options
 from mastra_storage.records import now, to_microseconds
@@ -121,9 +122,8 @@ class MemoryBackend(Backend):
             ]
             undo.extend((op.table, key, self._set(op.table, key, None)) for key in keys)
             return
-        table, key = (op.row.table, op.row.key) if isinstance(op, Put) else (op.table, op.key)
-        old = _alive(self._partition(table, key).get(key), to_microseconds(now()))
-        undo.append((table, key, self._set(table, key, _outcome(op, old))))
+        old = _alive(self._partition(op.table, op.key).get(op.key), to_microseconds(now()))
+        undo.append((op.table, op.key, self._set(op.table, op.key, _outcome(op, old))))
 
     def _partition(self, table: Table, key: Key) -> dict[Key, Row]:
         return self._memory.tables.get(table.name, {}).get(key[0], {})
@@ -154,19 +154,12 @@ def _outcome(op: Put | Delete | Touch, old: Row | None) -> Row | None:
         if old is None:
             raise NotFoundError(f"there is no row {op.key!r} in table {op.table.name!r} to touch")
         return structs.replace(old, touched=max(op.at, old.touched or op.at))
+    happened = check_version(op, None if old is None else old.version)
     if isinstance(op, Delete):
-        if op.if_version is not None and (old is None or old.version != op.if_version):
-            raise ConflictError(f"the row {op.key!r} of table {op.table.name!r} has changed")
         return None
+    if happened or old is None:
+        return old or op.row
     row = op.row
-    if old is not None and old.version == row.version and op.if_version is not None:
-        return old
-    if op.if_version is UNSET and old is not None:
-        raise ConflictError(f"there is already a row {row.key!r} in table {row.table.name!r}")
-    if isinstance(op.if_version, str) and (old is None or old.version != op.if_version):
-        raise ConflictError(f"the row {row.key!r} of table {row.table.name!r} has changed")
-    if old is None:
-        return row
     touched = old.touched if row.touched is None else max(row.touched, old.touched or row.touched)
     keep = op.keep_place and old.order == row.order
     return structs.replace(row, seq=old.seq if keep else row.seq, touched=touched)

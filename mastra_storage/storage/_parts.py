@@ -84,12 +84,12 @@ def with_parts(ops: Iterable[Op], limit: int | None, known: Known | None = None)
     known = known or {}
     found: list[Op] = []
     for op in ops:
-        table = op.row.table if isinstance(op, Put) else op.table
+        table = op.table
         if not table.large:
             found.append(op)
         elif isinstance(op, Put):
             found += _put(op, limit)
-            found += _deletes(known.get((table, op.row.key)), unless=op.row.version)
+            found += _deletes(known.get((table, op.key)), unless=op.row.version)
         elif isinstance(op, DeletePrefix):
             found += [op, DeletePrefix(table.parts, op.prefix)]
         elif isinstance(op, Delete):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
@@ -12,7 +14,9 @@ from mastra_storage.backend import Backend, DeletePrefix, Op, Put, Query, Result
 from mastra_storage.schema import Key, Row, Table
 from mastra_storage.testing._wrapper import Wrapper
 
-__all__ = ["IsolatedBackend", "isolated"]
+__all__ = ["IsolatedBackend", "is_of_check", "isolated", "prefix_for_check"]
+
+_OF_CHECK = re.compile(r"kit[0-9a-f]{8}_")
 
 
 def isolated(backend: Backend, prefix: str) -> IsolatedBackend:
@@ -22,6 +26,16 @@ def isolated(backend: Backend, prefix: str) -> IsolatedBackend:
     lower-case letters, digits and `_`; with it a table's name stays within 63 characters.
     """
     return IsolatedBackend(backend, prefix)
+
+
+def prefix_for_check() -> str:
+    """A prefix for the tables of one run of the kit in a store that holds other data."""
+    return f"kit{secrets.token_hex(4)}_"
+
+
+def is_of_check(table_name: str) -> bool:
+    """Whether a table is of such a run; one that was killed leaves what it had written."""
+    return _OF_CHECK.match(table_name) is not None
 
 
 class IsolatedBackend(Wrapper):
@@ -66,7 +80,7 @@ class IsolatedBackend(Wrapper):
         return structs.replace(table, name=self.prefix + table.name)
 
     def _renamed(self, op: Op) -> Op:
-        table = op.row.table if isinstance(op, Put) else op.table
+        table = op.table
         self._written[table.name] = table
         table = self._inside(table)
         if isinstance(op, Put):

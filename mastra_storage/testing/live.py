@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.plugins import load_backend
 from mastra_storage.schema import Row, Table
 from mastra_storage.testing._waiting import settling, until
-from mastra_storage.testing.isolation import IsolatedBackend, isolated
+from mastra_storage.testing.isolation import IsolatedBackend, isolated, prefix_for_check
 
 __all__ = ["OnResult", "run_kit", "writes_of_kit"]
 
@@ -86,7 +85,7 @@ class _Store:
             raise InvalidArgumentError("a storage URL looks like sqlite:///agent.db")
         self._url = url
         self._backend = load_backend(url.split("://", 1)[0].lower())
-        self._prefix = f"kit{secrets.token_hex(4)}_"
+        self._prefix = prefix_for_check()
         self._made: list[IsolatedBackend] = []
         self._kept = self.make()  # so that memory:// with a name lasts for the whole run
 

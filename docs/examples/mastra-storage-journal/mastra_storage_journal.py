@@ -126,7 +126,7 @@ class JournalBackend(ms.Backend):
         """What `op` makes of the rows it is about; raises when it must not happen."""
         if isinstance(op, ms.DeletePrefix):
             return [(op.table.name, row.key, None, {}) for row in self._rows(op.table, op.prefix)]
-        table, key = (op.row.table, op.row.key) if isinstance(op, Put) else (op.table, op.key)
+        table, key = op.table, op.key
         old = self._row(table, key)
         if isinstance(op, ms.Touch):
             if old is None:

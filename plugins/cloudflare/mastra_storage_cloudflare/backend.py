@@ -138,8 +138,8 @@ class CloudflareBackend(Backend):
         emptied = self._deletes(ops)
         if puts:
             await self._check_touched(touches)
-            for table in _tables(op.row.table for op in puts):
-                await self._put(self._layout(table), [op for op in puts if op.row.table == table])
+            for table in _tables(op.table for op in puts):
+                await self._put(self._layout(table), [op for op in puts if op.table == table])
             names = await self._names_under(emptied) if emptied else {}
         else:
             # What is to be deleted is listed while it is asked whether what is touched is there.

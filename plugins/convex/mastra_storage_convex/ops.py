@@ -59,7 +59,7 @@ def encoded(op: Op) -> EncodedOp:
 
 def _plain(op: Op) -> dict[str, Any]:
     """An op, ready for JSON."""
-    layout = layout_of(op.row.table if isinstance(op, Put) else op.table)
+    layout = layout_of(op.table)
     name = layout.module
     if isinstance(op, Put):
         put = {
@@ -83,8 +83,6 @@ def _plain(op: Op) -> dict[str, Any]:
 
 def subject(op: Op) -> tuple[str, Key]:
     """The table's name and the key (or first parts of it) that an op is about."""
-    if isinstance(op, Put):
-        return op.row.table.name, op.row.key
     return op.table.name, op.prefix if isinstance(op, DeletePrefix) else op.key
 
 

@@ -75,14 +75,14 @@ class Writes:
     def _check(self, ops: Sequence[Op]) -> None:
         """Refuse what this layout cannot hold."""
         for op in ops:
-            table = op.row.table if isinstance(op, Put) else op.table
+            table = op.table
             check_table(table)
             if isinstance(op, (Put, Delete)) and op.if_version is not None:
                 raise UnsupportedError("KV has no compare-and-set; nothing was written")
             if isinstance(op, Touch) and table != THREADS:
                 raise UnsupportedError("only threads are touched in the layout of TypeScript")
             if isinstance(op, Put):
-                check_key(self._places.main(table), table, op.row.key)
+                check_key(self._places.main(table), table, op.key)
                 if op.row.expires_at is not None:
                     raise UnsupportedError(
                         "the layout of the TypeScript store has no records that expire; "
