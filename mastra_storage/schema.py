@@ -162,7 +162,7 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
             orders = updated = [to_microseconds(now())] * len(records)
         else:
             orders = updated = [to_microseconds(record.created_at) for record in records]
-            if self.recent:
+            if hasattr(self.record, "updated_at"):
                 updated = [to_microseconds(record.updated_at) for record in records]
         keys = zip(*parts, strict=True)
         values = encode_all(records)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from mastra_storage.errors import StorageError
-from mastra_storage.records import Record
-from mastra_storage.schema import Table
+from mastra_storage.records import Record, from_microseconds
+from mastra_storage.schema import Row, Table
 from mastra_storage.validation import encode
+
+__all__ = ["merge", "updated"]
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -35,3 +37,19 @@ def merge(table: Table, value: bytes, changes: Mapping[str, Any]) -> bytes:
             "it was written by something else, or damaged"
         ) from exc
     return encode(members)
+
+
+def updated(row: Row, changes: Mapping[str, Any], *, at: int, version: str) -> Row:
+    """The row with checked `changes` of its record, and `updated_at` moved forward to `at`.
+
+    `at` is in microseconds; a clock that is behind does not move `updated_at` back.
+    """
+    at = max(at, row.recent)
+    indexed = {name: changes[name] for name in row.table.fields if name in changes}
+    return structs.replace(
+        row,
+        value=merge(row.table, row.value, {**changes, "updated_at": from_microseconds(at)}),
+        fields={**row.fields, **indexed},
+        updated=at,
+        version=version,
+    )

@@ -32,9 +32,9 @@ _RECORDS_AT_ONCE = 500
 class Writing(Lifecycle):
     """The writing half of the engine."""
 
-    def _now(self, floor: int = 0) -> int:
-        """The time of a change in microseconds, never before `floor`."""
-        return max(to_microseconds(now()), floor)
+    def _now(self) -> int:
+        """The time of a change in microseconds."""
+        return to_microseconds(now())
 
     def _seqs(self, count: int) -> range:
         """`count` consecutive places for rows that are saved now."""
@@ -81,8 +81,7 @@ class Writing(Lifecycle):
         if self.capabilities.compare_and_set:
             await self._write_held(ops)
             return
-        names = [Name(op.row.table.name, op.row.key) for op in ops if isinstance(op, Put)]
-        names += [Name(op.table.name, op.key) for op in ops if isinstance(op, Delete)]
+        names = [Name(op.table.name, op.key) for op in ops if isinstance(op, Put | Delete)]
         under = [Name(op.table.name, op.prefix) for op in ops if isinstance(op, DeletePrefix)]
         async with self._locks.hold(names, under):
             await self._write_held(ops)
@@ -94,7 +93,7 @@ class Writing(Lifecycle):
             for op in ops:
                 if isinstance(op, Put) and len(op.row.value) > limit:
                     raise TooLargeError(
-                        f"the record {op.row.key!r} of table {op.row.table.name!r} is "
+                        f"the record {op.key!r} of table {op.table.name!r} is "
                         f"{len(op.row.value):,} bytes of JSON, more than the {limit:,} that "
                         "this backend holds; keep large content elsewhere and refer to it"
                     )
@@ -106,7 +105,7 @@ class Writing(Lifecycle):
                 raise
             raise no_thread(*threads) from exc
         if self._log.isEnabledFor(logging.DEBUG):
-            tables = {op.row.table.name if isinstance(op, Put) else op.table.name for op in ops}
+            tables = {op.table.name for op in ops}
             self._log.debug("wrote %d ops to %s", len(ops), ", ".join(sorted(tables)))
 
     async def _save(self, table: Table, records: Iterable[T], name: str = "records") -> list[T]:

@@ -128,7 +128,7 @@ class Messages(MessageUpdates):
     ) -> AsyncGenerator[Message, None]:
         """The messages of a thread one by one, read `batch_size` at a time.
 
-        Messages added behind the reader's place while it reads are given too.
+        Messages added behind the reader's place are given too, until its last batch is read.
         """
         query = Query(
             table=MESSAGES,

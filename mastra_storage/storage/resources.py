@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
-
 from mastra_storage.arguments import id_argument
-from mastra_storage.records import Resource, from_microseconds
+from mastra_storage.records import Resource
 from mastra_storage.schema import RESOURCES, Row
 from mastra_storage.storage._engine import Engine, operation
-from mastra_storage.storage._merge import merge
+from mastra_storage.storage._merge import updated
 from mastra_storage.validation import check_members
 
 __all__ = ["Resources"]
@@ -51,10 +49,6 @@ class Resources(Engine):
         def change(old: Row | None) -> Row:
             if old is None:
                 return self._first_row(RESOURCES, Resource(id=resource_id, **changes))
-            updated = self._now(old.updated)
-            value = merge(
-                RESOURCES, old.value, changes | {"updated_at": from_microseconds(updated)}
-            )
-            return structs.replace(old, value=value, updated=updated, version=self._version())
+            return updated(old, changes, at=self._now(), version=self._version())
 
         return RESOURCES.record_of(await self._change(RESOURCES, (resource_id,), change))  # type: ignore[no-any-return]

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from msgspec import structs
 
 from mastra_storage.arguments import list_argument, time_argument
 from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Query, Touch
-from mastra_storage.errors import InvalidArgumentError, UnavailableError
+from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
 from mastra_storage.records import to_microseconds
 from mastra_storage.schema import Key, Row, Table
 from mastra_storage.storage._engine import Engine, operation, together
 from mastra_storage.storage._locks import Name
 from mastra_storage.storage._parts import Manifest, join, manifest_of, part_keys, with_parts
-from mastra_storage.validation import check_id
+from mastra_storage.storage._row_arguments import (
+    instance,
+    key_argument,
+    kind_of,
+    order_argument,
+    query_argument,
+)
 
 __all__ = ["Rows"]
-
-T = TypeVar("T")
-
-_ORDERS = 2**63  # half of those that 64 bits have
 
 # How often a row is read again whose parts are not there, and how long after, in seconds: it was
 # replaced meanwhile, or the store shows its newest writes late.
@@ -52,10 +54,13 @@ class Rows(Engine):
         or now. From `expires_at` on it is gone. Not a coroutine; raises `InvalidRecordError`,
         and `InvalidArgumentError` for an `order` that has no 64 bits.
         """
-        row = self._first_row(_argument(table, "table", Table), record)
-        if order is not None and (type(order) is not int or not -_ORDERS <= order < _ORDERS):
-            raise InvalidArgumentError("order must be an int of 64 bits", backend=self._name)
-        expires_at = time_argument(expires_at, "expires_at")
+        try:
+            row = self._first_row(instance(table, "table", Table), record)
+            order = order_argument(order, "order")
+            expires_at = time_argument(expires_at, "expires_at")
+        except StorageError as exc:
+            self._located(exc, "new_row")
+            raise
         return structs.replace(
             row,
             order=row.order if order is None else order,
@@ -65,15 +70,18 @@ class Rows(Engine):
     @operation
     async def get_rows(self, table: Table, keys: Iterable[Key]) -> list[Row | None]:
         """The rows with these keys, in the order asked; `None` for one that is not there."""
-        wanted = [checked_key(table, key) for key in list_argument(keys, "keys")]
+        wanted = [key_argument(table, key) for key in list_argument(keys, "keys")]
         if not wanted:
             return []
         return await self._whole(await self.backend.get(table, wanted))
 
     @operation
     async def find_rows(self, query: Query) -> list[Row]:
-        """All rows that match, up to `query.limit`, in however many steps the backend takes."""
-        rows = await self._whole(await self._all(_argument(query, "query", Query)))
+        """All rows that match, up to `query.limit`, in however many steps the backend takes.
+
+        Raises `InvalidArgumentError` for a query that rows of its table cannot answer.
+        """
+        rows = await self._whole(await self._all(query_argument(query)))
         return [row for row in rows if row is not None]
 
     @operation
@@ -85,7 +93,7 @@ class Rows(Engine):
         replaces a value goes through `change_rows`, which removes the parts of the old one.
         """
         for op in ops:
-            _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
+            instance(op, "an op", Put, Delete, DeletePrefix, Touch)
         if ops:
             await self._write(*with_parts(ops, self.capabilities.max_record_bytes))
 
@@ -109,9 +117,9 @@ class Rows(Engine):
         for pair in list_argument(keys, "keys"):
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise InvalidArgumentError("keys are pairs of a Table and a key of it")
-            wanted.append((pair[0], checked_key(*pair)))
+            wanted.append((pair[0], key_argument(*pair)))
         if not callable(change):
-            raise InvalidArgumentError(f"change is called, which {_kind(change)} cannot be")
+            raise InvalidArgumentError(f"change is called, which {kind_of(change)} cannot be")
         return await self._change_rows(wanted, change)
 
     async def _change_rows(
@@ -125,7 +133,7 @@ class Rows(Engine):
             known = dict(zip(wanted, stored, strict=True))
             ops = []
             for op in list_argument(change(whole), "what change gives"):
-                _argument(op, "an op", Put, Delete, DeletePrefix, Touch)
+                instance(op, "an op", Put, Delete, DeletePrefix, Touch)
                 # A row that was not there is not deleted: by now it may be another's.
                 if not isinstance(op, Delete) or known.get((op.table, op.key), op) is not None:
                     ops.append(op)
@@ -153,8 +161,8 @@ class Rows(Engine):
         """The op, on condition that its row is as it was read."""
         if not self.capabilities.compare_and_set:
             return op
-        if isinstance(op, Put) and (op.row.table, op.row.key) in known:
-            old = known[op.row.table, op.row.key]
+        if isinstance(op, Put) and (op.table, op.key) in known:
+            old = known[op.table, op.key]
             return structs.replace(op, if_version=ABSENT if old is None else old.version)
         if isinstance(op, Delete) and (old := known.get((op.table, op.key))) is not None:
             return structs.replace(op, if_version=old.version)
@@ -199,27 +207,3 @@ class Rows(Engine):
             else:
                 found[place] = join(row, manifest, cast(list[Row], own))
         return torn
-
-
-def checked_key(table: Table, key: Key) -> Key:
-    """A key as rows of `table` have it; raises `InvalidArgumentError` for another."""
-    _argument(table, "table", Table)
-    if not isinstance(key, tuple) or len(key) != len(table.key):
-        raise InvalidArgumentError(
-            f"a key of table {table.name!r} is a tuple of {', '.join(table.key)}"
-        )
-    return tuple(
-        [check_id(part, name, empty=True) for part, name in zip(key, table.key, strict=True)]
-    )
-
-
-def _argument(value: T, name: str, *kinds: type) -> T:
-    """The value, which is of one of these kinds."""
-    if not isinstance(value, kinds):
-        wanted = ", ".join(kind.__name__ for kind in kinds)
-        raise InvalidArgumentError(f"{name} must be of type {wanted}, not {_kind(value)}")
-    return value
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__

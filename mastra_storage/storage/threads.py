@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
-
 from mastra_storage.arguments import choice_argument, filter_argument, id_argument, object_argument
 from mastra_storage.backend import Delete, DeletePrefix, Query, Touch
-from mastra_storage.records import Page, Thread, from_microseconds
+from mastra_storage.records import Page, Thread
 from mastra_storage.schema import MESSAGES, THREADS, Row
 from mastra_storage.storage._engine import Engine, holds, no_thread, operation
-from mastra_storage.storage._merge import merge
+from mastra_storage.storage._merge import updated
 from mastra_storage.validation import check_members
 
 __all__ = ["Threads"]
@@ -25,7 +23,8 @@ class Threads(Engine):
     async def save_thread(self, thread: Thread) -> Thread:
         """Store a thread, in place of the one with its id if there is one.
 
-        Gives the thread as stored. Raises `InvalidRecordError`.
+        Gives the thread as written. What messages saved before have made of its `updated_at`
+        stays, where that is later. Raises `InvalidRecordError`.
         """
         [saved] = await self._save(THREADS, [thread])
         return saved
@@ -109,9 +108,7 @@ class Threads(Engine):
         def change(old: Row | None) -> Row:
             if old is None:
                 raise no_thread(thread_id)
-            updated = self._now(old.recent)
-            value = merge(THREADS, old.value, changes | {"updated_at": from_microseconds(updated)})
-            return structs.replace(old, value=value, updated=updated, version=self._version())
+            return updated(old, changes, at=self._now(), version=self._version())
 
         return THREADS.record_of(await self._change(THREADS, (thread_id,), change))  # type: ignore[no-any-return]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from msgspec import structs
-
 from mastra_storage.arguments import filter_argument, id_argument
 from mastra_storage.backend import Delete, Query
-from mastra_storage.records import Page, WorkflowRun, from_microseconds, status_of
+from mastra_storage.records import Page, WorkflowRun, status_of
 from mastra_storage.schema import WORKFLOW_SNAPSHOT, Row
 from mastra_storage.storage._engine import Engine, operation
-from mastra_storage.storage._merge import merge
+from mastra_storage.storage._merge import updated
 from mastra_storage.validation import check_members
 
 __all__ = ["Workflows"]
@@ -47,18 +45,7 @@ class Workflows(Engine):
         def change(old: Row | None) -> Row:
             if old is None:
                 return self._first_row(WORKFLOW_SNAPSHOT, run)
-            updated = self._now(old.updated)
-            value = merge(
-                WORKFLOW_SNAPSHOT, old.value, changes | {"updated_at": from_microseconds(updated)}
-            )
-            indexed = {name: changes[name] for name in ("resource_id", "status") if name in changes}
-            return structs.replace(
-                old,
-                value=value,
-                fields={**old.fields, **indexed},
-                updated=updated,
-                version=self._version(),
-            )
+            return updated(old, changes, at=self._now(), version=self._version())
 
         await self._change(WORKFLOW_SNAPSHOT, (run.workflow_name, run.run_id), change)
 

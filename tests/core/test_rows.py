@@ -292,3 +292,43 @@ async def test_a_row_that_was_not_there_is_not_deleted(storage: Storage) -> None
 async def test_an_order_that_is_no_place_is_refused(storage: Storage, order: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="order must be an int of 64 bits"):
         storage.new_row(PLAIN, {"id": "1"}, order=order)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"prefix": ("o", "n", "x")}, r"query.prefix has the first parts .* owner, id"),
+        ({"prefix": "o"}, "query.prefix"),
+        ({"prefix": (1,)}, "owner must be a str"),
+        ({"fields": {"kind": ("a",)}}, "indexes no field, not 'kind'"),
+        ({"order_by": "updated_at"}, "query.order_by must be one of 'created', 'recent', 'any'"),
+        ({"order_by": "recent"}, "table 'notes' is not `recent`"),
+        ({"since": "2026-01-01"}, "query.since must be an int"),
+        ({"until": 2**63}, "query.until must be an int of 64 bits"),
+        ({"after": ("o", "n")}, "query.after must be of type Position"),
+        ({"offset": -1}, "query.offset must be a whole number"),
+        ({"limit": -1}, "query.limit must be a whole number"),
+        ({"limit": True}, "query.limit must be a whole number"),
+        ({"table": "notes"}, "query.table must be of type Table, not str"),
+    ],
+)
+async def test_a_query_that_its_table_cannot_answer_is_refused(
+    storage: Storage, wrong: dict[str, Any], said: str
+) -> None:
+    await storage.write_rows(Put(note(storage, "")))
+    with pytest.raises(InvalidArgumentError, match=said) as caught:
+        await storage.find_rows(Query(**{"table": NOTES, **wrong}))
+    assert (caught.value.backend, caught.value.operation) == (storage.backend.name, "find_rows")
+
+
+async def test_values_of_fields_are_texts(storage: Storage) -> None:
+    table = Table(name="kinds", key=("id",), fields=("kind",))
+    for values in ("a", ("a", None)):
+        with pytest.raises(InvalidArgumentError, match=r"query.fields: kind takes a tuple of str"):
+            await storage.find_rows(Query(table=table, fields={"kind": values}))  # type: ignore[dict-item]
+
+
+def test_an_error_of_a_new_row_says_where_it_comes_from() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        open_storage("memory://").new_row(PLAIN, {"id": "p"}, order=2**63)
+    assert (caught.value.backend, caught.value.operation) == ("memory", "new_row")

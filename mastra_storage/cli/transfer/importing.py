@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import Any, BinaryIO
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from mastra_storage.arguments import id_argument
 from mastra_storage.backend import Op, Put, Touch
+from mastra_storage.cli.transfer.blocking import prefetched
 from mastra_storage.cli.transfer.decoding import Draft, with_unknown
-from mastra_storage.cli.transfer.prefetch import prefetched
 from mastra_storage.cli.transfer.reading import Batch, Chunk, Reader
 from mastra_storage.cli.transfer.rows import Stamps, canonical, naming, same_place, same_row, stated
 from mastra_storage.errors import InvalidRecordError
@@ -21,7 +21,7 @@ from mastra_storage.plugins import load_tables
 from mastra_storage.records import Thread, from_microseconds, now, to_microseconds
 from mastra_storage.schema import MESSAGES, THREADS, Key, Row, Table
 from mastra_storage.storage import Storage
-from mastra_storage.storage._merge import merge
+from mastra_storage.storage._merge import merge, updated
 
 __all__ = ["Imported", "import_lines"]
 
@@ -147,15 +147,7 @@ class _Importer:
         changes = conversation.changes
         if canonical(merge(THREADS, old.value, changes)) == canonical(old.value):
             return []
-        updated = max(to_microseconds(time), old.recent)
-        row = structs.replace(
-            old,
-            value=merge(THREADS, old.value, {**changes, "updated_at": from_microseconds(updated)}),
-            fields={**old.fields, **{n: changes[n] for n in THREADS.fields if n in changes}},
-            updated=updated,
-            version=self._version,
-        )
-        return [Put(row)]
+        return [Put(updated(old, changes, at=to_microseconds(time), version=self._version))]
 
     def _messages(self, chunk: Chunk, stored: Mapping[Key, Row]) -> list[Op]:
         """What makes the messages of a line what the line says, in its order.

@@ -162,6 +162,11 @@ class ResourceTests(Base):
         assert await storage.get_resource("r") == after
         assert (await members(storage.backend, RESOURCES, "r"))["colour"] == "blue"
 
+    async def test_a_clock_that_is_behind_moves_no_resource_back(self, storage: Storage) -> None:
+        ahead = at(100 * 365 * 86_400)
+        await storage.save_resource(Resource(id="r", updated_at=ahead))
+        assert (await storage.update_resource("r", metadata={"a": 1})).updated_at == ahead
+
     async def test_updating_an_unknown_resource_makes_it(self, storage: Storage) -> None:
         made = await storage.update_resource("new", working_memory="x")
         assert (made.id, made.working_memory, made.metadata) == ("new", "x", {})

@@ -50,6 +50,15 @@ class WorkflowTests(Base):
         assert (run.workflow_name, run.resource_id, run.status) == ("w", "r", "running")
         assert (run.snapshot, run.updated_at) == (snapshot, run.created_at)
 
+    async def test_a_clock_that_is_behind_moves_no_run_back(self, storage: Storage) -> None:
+        ahead = at(100 * 365 * 86_400)
+        run = WorkflowRun(run_id="1", workflow_name="w", updated_at=ahead)
+        await storage.save_workflow_run(run)
+        await storage.persist_workflow_snapshot("w", "1", {})
+        found = await storage.get_workflow_run("1")
+        assert found is not None
+        assert found.updated_at == ahead
+
     async def test_a_later_snapshot_keeps_what_it_does_not_state(self, storage: Storage) -> None:
         first = await storage.save_workflow_run(
             WorkflowRun(run_id="1", workflow_name="w", resource_id="r", created_at=at())
