@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 
 from mastra_storage.backends._sqlite_layout import columns_of, layout_of
-from mastra_storage.backends._sqlite_locks import begin
+from mastra_storage.backends._sqlite_locks import Patience, begin
 from mastra_storage.errors import UnavailableError, UnsupportedError
 from mastra_storage.schema import TABLES
 
@@ -56,7 +56,7 @@ def _check(connection: sqlite3.Connection) -> bool:
     return version == len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, patience: float) -> None:
+def migrate(connection: sqlite3.Connection, patience: Patience) -> None:
     """Bring the file to the newest version, in one transaction."""
     begin(connection, patience)
     try:

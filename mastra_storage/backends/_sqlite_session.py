@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from mastra_storage.backends._sqlite_errors import mapped
 from mastra_storage.backends._sqlite_handover import Handover
+from mastra_storage.backends._sqlite_locks import Patience
 from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
 from mastra_storage.backends._sqlite_threads import Threads
 from mastra_storage.backends._sqlite_writer import Writer
@@ -56,7 +57,7 @@ class Session:
             connection = self._connect("rwc", self._patience)
             try:
                 if not check(connection) and not is_empty(connection):
-                    migrate(connection, self._patience)
+                    migrate(connection, Patience(self._patience))
                 self.writer = Writer(
                     connection, self._path, self._patience, self._handover, self._wake
                 )

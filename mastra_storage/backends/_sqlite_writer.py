@@ -21,7 +21,7 @@ from typing import NamedTuple
 from mastra_storage.backend import Op
 from mastra_storage.backends._sqlite_errors import mapped
 from mastra_storage.backends._sqlite_handover import Handover
-from mastra_storage.backends._sqlite_locks import begin, patiently
+from mastra_storage.backends._sqlite_locks import Patience, begin, patiently
 from mastra_storage.backends._sqlite_migrations import check, migrate
 from mastra_storage.backends._sqlite_transaction import TOUCH_AGAIN, Fit, LateTouch, Transaction
 from mastra_storage.errors import UnavailableError
@@ -131,9 +131,11 @@ class Writer:
             self._wake()
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
+        # Behind a lock that is held, nothing waits for callers who were cancelled.
+        patience = Patience(self._patience, lambda: not all(job.done.cancelled() for job in jobs))
         try:
-            self._prepare()
-            begin(self._connection, self._patience)
+            self._prepare(patience)
+            begin(self._connection, patience)
         except Exception as exc:  # noqa: BLE001  (all of them go to the callers who wait)
             error = mapped(exc, self._path)
             # Each caller gets one of its own: errors are changed on their way up.
@@ -170,7 +172,7 @@ class Writer:
     def _commit_late(self, stopping: bool) -> None:
         """Write the touches that were postponed: `updated_at` may be late, but not lost."""
         try:
-            begin(self._connection, self._patience)
+            begin(self._connection, Patience(self._patience))
             Transaction(self._connection, 0).write_late(self._late.values())
             self._connection.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001  (nobody waits; what is stored stays stored)
@@ -200,16 +202,16 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _prepare(self) -> None:
+    def _prepare(self, patience: Patience) -> None:
         """Before the first write: the way the file is written, and its tables."""
         if self._prepared:
             return
         if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            patiently(self._connection, "PRAGMA journal_mode=WAL", self._patience)
+            patiently(self._connection, "PRAGMA journal_mode=WAL", patience)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint={_MOST_LOG_PAGES}")
         if not check(self._connection):
-            migrate(self._connection, self._patience)
+            migrate(self._connection, patience)
         # From here on locks are waited for as `patiently` does.
         self._connection.execute("PRAGMA busy_timeout=0")
         self._prepared = True

@@ -174,6 +174,25 @@ async def test_writes_that_wait_for_one_lock_share_its_timeout(path: Path) -> No
         await save(storage, "1")
 
 
+async def test_nobody_waits_for_a_lock_on_behalf_of_those_who_gave_up(path: Path) -> None:
+    async with Storage(SqliteBackend(path)) as storage:
+        await save(storage, "0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        storage = Storage(SqliteBackend(path, busy_timeout=60))
+        await storage.open()
+        saves = [asyncio.create_task(save(storage, str(i))) for i in range(1, 4)]
+        await asyncio.sleep(0.1)
+        for task in saves:
+            task.cancel()
+        await asyncio.wait(saves)
+        await asyncio.wait_for(storage.close(), 10)
+    async with Storage(SqliteBackend(path)) as storage:
+        thread = await storage.get_thread_by_id("t")
+        assert thread is not None
+        assert thread.title == "0"
+
+
 ROW = {"order": 1, "seq": 1, "updated": 1}
 
 
