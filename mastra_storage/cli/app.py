@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from mastra_storage.cli import (
     threads,
     traces,
 )
-from mastra_storage.cli.exits import EPILOG, without_secrets
+from mastra_storage.cli.exits import EPILOG, ending, without_secrets
 
 __all__ = ["app"]
 
@@ -45,7 +46,7 @@ class _Group(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command whose usage errors repeat no secret of a URL that was given."""
+    """A command that ends as `ending` says, and repeats no secret of a URL that was given."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -53,6 +54,13 @@ class _Command(TyperCommand):
         except _UsageError as exc:
             exc.message = without_secrets(exc.message)
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        with ending("interrupted"):
+            done = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return done
 
 
 app = typer.Typer(

@@ -39,7 +39,7 @@ EPILOG = """
 3 not found (thread, trace, resource, file, directory) ·
 4 refused (key, record, size, not supported) ·
 5 unavailable (network, disk, rate limit, a plugin missing or broken) · 6 a copy that differs ·
-130 interrupted
+130 interrupted (Ctrl-C, SIGTERM)
 """
 
 # The first one that an error is an instance of decides.
@@ -59,8 +59,9 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 _SCHEME = r"(?P<start>[a-z][a-z0-9+.-]*://"
-_USER = re.compile(_SCHEME + r")[^\s/?#'\"@][^\s?#'\"@]*@", re.IGNORECASE)
-_QUERY = re.compile(_SCHEME + r"[^\s?'\"]*)\?[^\s'\"]*", re.IGNORECASE)
+_USER = re.compile(_SCHEME + r")[^\s/?#@][^\s?#@]*@", re.IGNORECASE)
+# Up to the next space: a secret may hold a quote. One that ends the text around it stays.
+_QUERY = re.compile(_SCHEME + r"[^\s?'\"]*)\?\S*?(?=['\"]?[,;:.)\]]*(?:\s|$))", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
@@ -81,12 +82,24 @@ def ending(on_interrupt: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         fail(on_interrupt, INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has enough; keep the interpreter from flushing to it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has enough
+        _stdout_fails()
         raise typer.Exit(FAILED) from None
-    except (StorageError, OSError) as exc:
+    except OSError as exc:
+        fail(f"cannot write to stdout: {exc}" if _stdout_fails() else str(exc), code_of(exc))
+    except StorageError as exc:
         fail(str(exc), code_of(exc))
+
+
+def _stdout_fails() -> bool:
+    """Whether stdout takes nothing; then it is let go, for the interpreter to end without it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def code_of(error: Exception) -> int:

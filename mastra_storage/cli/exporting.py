@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from io import FileIO
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, BinaryIO
+from stat import S_IMODE
+from typing import Annotated
 
 import typer
 
@@ -15,6 +18,7 @@ from mastra_storage.cli.console import plural, progress
 from mastra_storage.cli.exits import run
 from mastra_storage.cli.options import Url, open_existing, place_of
 from mastra_storage.cli.transfer import Exported, export_lines
+from mastra_storage.cli.transfer.blocking import in_thread
 from mastra_storage.cli.transfer.encoding import BEGINNING, BEGINNING_BYTES
 from mastra_storage.errors import InvalidArgumentError, NotFoundError
 
@@ -29,7 +33,8 @@ def export(
 
     One thread a line with its messages, in the chat format; then a line for every other row.
     [bold]import[/] brings all of it back. The file appears when it is complete, in place of an
-    earlier export; any other file that is there stays, and ends the command.
+    earlier export, whose permissions it keeps; any other file that is there stays, and ends the
+    command.
 
     [dim]$[/] mastra-storage export sqlite:///agent.db backup.jsonl
 
@@ -47,16 +52,15 @@ async def _export(url: str, file: str) -> Exported:
     if file != "-":
         _check_target(Path(file), place_of(storage))
     with progress("reading") as bar:
-        async with storage:
-            with _writing(file) as lines:
-                return await export_lines(
-                    storage,
-                    lines,
-                    on_progress=lambda done: bar.update(
-                        0,
-                        f"{done.threads:,} threads, {done.messages:,} messages, {done.rows:,} rows",
-                    ),
-                )
+        async with storage, _writing(file) as lines:
+            return await export_lines(
+                storage,
+                lines,
+                on_progress=lambda done: bar.update(
+                    0,
+                    f"{done.threads:,} threads, {done.messages:,} messages, {done.rows:,} rows",
+                ),
+            )
 
 
 def _check_target(file: Path, store: Path | None) -> None:
@@ -82,25 +86,50 @@ def _is_of(file: Path, store: Path) -> bool:
     return file in beside or store in file.parents
 
 
-@contextmanager
-def _writing(file: str) -> Iterator[BinaryIO]:
-    """A file that takes its name when all is written; or stdout."""
+@asynccontextmanager
+async def _writing(file: str) -> AsyncIterator[FileIO]:
+    """A file that takes its name when all is written; or stdout.
+
+    None has a buffer, whose lock would be held by a thread that hangs in it.
+    """
     path = Path(file)
     if "://" in file:
         raise InvalidArgumentError("an export is written into a file, or to - for stdout, no URL")
     if file == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    elif path.exists() and not path.is_file():  # a device or a pipe
-        with path.open("wb") as opened:
+        with _stdout() as opened:
             yield opened
-    elif not path.parent.is_dir():
-        raise NotFoundError(f"the directory {path.parent} does not exist")
+    elif _is_special(path):
+        with await in_thread(lambda: path.open("wb", buffering=0)) as opened:
+            yield opened
     else:
-        part = path.with_name(f"{path.name}.{token_hex(4)}.part")
-        try:
-            with part.open("xb") as opened:
-                yield opened
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with _part_of(path) as opened:
+            yield opened
+            await in_thread(lambda: os.fsync(opened.fileno()))
+
+
+def _stdout() -> FileIO:
+    if sys.stdout is None:
+        raise InvalidArgumentError("stdout is closed")
+    return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device or a pipe, which is written into as it is."""
+    return path.exists() and not path.is_file()
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[FileIO]:
+    """A file beside `path` that takes its name, and has its permissions, in the end."""
+    if not path.parent.is_dir():
+        raise NotFoundError(f"the directory {path.parent} does not exist")
+    target = path.resolve()
+    part = target.with_name(f"{target.name}.{token_hex(4)}.part")
+    try:
+        with part.open("xb", buffering=0) as opened:
+            if target.exists():
+                part.chmod(S_IMODE(target.stat().st_mode))
+            yield opened
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 import re
+import select
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -515,6 +519,84 @@ def test_ctrl_c_ends_an_import_that_waits_for_its_input() -> None:
         process.communicate()
 
 
+def _interrupted(process: subprocess.Popen[bytes], with_signal: signal.Signals) -> float:
+    """Interrupt a command once; gives how many seconds it took to end."""
+    started = time.monotonic()
+    process.send_signal(with_signal)
+    try:
+        assert process.wait(timeout=20) == exits.INTERRUPTED
+    finally:
+        process.kill()
+        process.communicate()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_ctrl_c_ends_an_export_that_nobody_reads(name: str) -> None:
+    write("sqlite:///a.db", *[Thread(id=f"t{n}", resource_id="r" * 200) for n in range(5_000)])
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)  # lets the other end open
+    process = subprocess.Popen(
+        [*COMMAND, "export", "sqlite:///a.db", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    watched = reader if name == "pipe" else process.stdout.fileno()
+    _wait_for(lambda: bool(select.select([watched], [], [], 0)[0]))
+    time.sleep(0.5)  # the pipe is full by now, or soon: in any case it must end
+    try:
+        _interrupted(process, signal.SIGINT)
+    finally:
+        os.close(reader)
+
+
+def test_ctrl_c_ends_an_import_into_a_locked_file() -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    with closing(sqlite3.connect("a.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        process = subprocess.Popen(
+            [*COMMAND, "import", "chats.jsonl", "sqlite:///a.db"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        time.sleep(2)
+        assert process.poll() is None
+        assert _interrupted(process, signal.SIGINT) < 10, "busy_timeout is 60 seconds"
+
+
+def test_a_check_that_is_ended_by_others_empties_its_tables() -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    process = subprocess.Popen(
+        [*COMMAND, "check", "sqlite:///a.db"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+    def kit_rows() -> bool:
+        with closing(sqlite3.connect("file:a.db?mode=ro", uri=True)) as found:
+            names = found.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'mastra_kit%'")
+            return any(names.fetchall())
+
+    _wait_for(kit_rows)
+    time.sleep(1)
+    _interrupted(process, signal.SIGTERM)
+    assert not kit_rows()
+
+
+def test_an_export_keeps_permissions_and_links(directory: Path) -> None:
+    write("sqlite:///a.db", Thread(id="t", resource_id="me"))
+    (directory / "backups").mkdir()
+    real, link = directory / "backups" / "real.jsonl", directory / "link.jsonl"
+    link.symlink_to(real)
+    ok("export", "sqlite:///a.db", "link.jsonl")
+    real.chmod(0o600)
+    before = real.stat().st_ino
+    ok("export", "sqlite:///a.db", "link.jsonl")
+    assert link.is_symlink()
+    assert real.stat().st_ino != before
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    assert [path.name for path in real.parent.iterdir()] == ["real.jsonl"]
+
+
 def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -587,6 +669,44 @@ def test_a_reader_that_has_enough_is_no_traceback() -> None:
     assert process.returncode == exits.FAILED
 
 
+@pytest.mark.parametrize("arguments", [["threads"], ["threads", "--json"], ["export", "-"]])
+def test_a_full_disk_at_stdout_is_one_line(arguments: Sequence[str]) -> None:
+    ok("import", "chats.jsonl", "sqlite:///a.db")
+    name, *rest = arguments
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, name, "sqlite:///a.db", *rest],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == exits.UNAVAILABLE
+    [line] = done.stderr.splitlines()
+    assert "No space left on device" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["threads", "sqlite:///a.db"], 0, ""),
+        (["threads", "sqlite:///a.db", "--json"], 0, ""),
+        (["export", "sqlite:///a.db", "-"], 2, "mastra-storage: stdout is closed\n"),
+    ],
+)
+def test_a_closed_stdout_is_no_traceback(arguments: Sequence[str], code: int, said: str) -> None:
+    ok("import", "chats.jsonl", "sqlite:///a.db")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_help_has_examples_and_the_exit_codes() -> None:
     for name in COMMANDS:
         shown = ok(name, "--help")
@@ -629,6 +749,8 @@ def test_secrets_are_left_out_of_any_text() -> None:
     assert exits.without_secrets(text) == (
         "tried convex://host/path and x://host, 'y://z'; then a?b"
     )
+    text = "(x://h?t=it's-mine), \"x://h?t='b'\". x://it's:mine@h"
+    assert exits.without_secrets(text) == '(x://h), "x://h". x://h'
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,32 @@ async def test_a_damaged_row_is_an_error_that_names_it(storage: Storage) -> None
     await storage.save_resource(Resource(id="r"))
     [row] = await all_rows(storage)
     await storage.backend.write([Put(structs.replace(row, value=b'{"id"'))])
-    with pytest.raises(StorageError, match=r"the row \('r',\) of table 'resources' does not hold"):
+    with pytest.raises(StorageError, match=r"the row \('r',\) of table 'resources' is damaged"):
+        await exported(storage)
+
+
+@pytest.mark.parametrize(("table", "key"), [(THREADS, ("first",)), (MESSAGES, ("🦀", "🦀-000000"))])
+@pytest.mark.parametrize("value", [b'{"id":1}', b'{"id"', b"[]", b"\xff"])
+async def test_what_no_import_takes_is_not_exported(
+    storage: Storage, table: Table, key: tuple[str, ...], value: bytes
+) -> None:
+    await import_all(storage, CHATS)
+    [row] = await storage.backend.get(table, [key])
+    assert row is not None
+    await storage.backend.write([Put(structs.replace(row, value=value))])
+    with pytest.raises(StorageError, match=rf"of table '{table.name}' is damaged .* delete it"):
+        await exported(storage)
+
+
+async def test_what_a_killed_check_has_left_is_not_exported(storage: Storage) -> None:
+    left = Table(name="kit0123abcd_messages", key=("id",))
+    row = Row(table=left, key=("1",), value=b"{}", order=1, seq=1, fields={}, updated=1)
+    await storage.backend.write([Put(row)])
+    await storage.save_resource(Resource(id="r"))
+    assert [line["table"] for line in await exported(storage)] == ["resources"]
+    own = structs.replace(left, name="kits")
+    await storage.backend.write([Put(structs.replace(row, table=own))])
+    with pytest.raises(PluginNotFoundError, match="kits"):
         await exported(storage)
 
 

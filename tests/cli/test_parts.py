@@ -15,8 +15,8 @@ from rich.console import Console
 
 from mastra_storage import Message
 from mastra_storage.cli.render import message_panel
+from mastra_storage.cli.transfer.blocking import prefetched
 from mastra_storage.cli.transfer.long_line import elements, split_head
-from mastra_storage.cli.transfer.prefetch import prefetched
 from mastra_storage.errors import InvalidRecordError
 from mastra_storage.testing.strategies import json_values
 

@@ -22,6 +22,7 @@ __all__ = [
     "Conversation",
     "Draft",
     "chat_type",
+    "check_row",
     "conversation_of",
     "draft_of",
     "row_of",
@@ -210,16 +211,23 @@ def row_of(table: Table, members: Raw, *, version: str) -> Row:
         version=version,
         expires_at=found.expires_at,
     )
+    check_row(row)
+    return row
+
+
+def check_row(row: Row) -> None:
+    """Raise `StorageError` for a row that does not hold what rows of its table do."""
+    table = row.table
     if len(row.key) != len(table.key):
         raise InvalidRecordError(f"the key of table {table.name!r} is {', '.join(table.key)}")
     if not row.fields.keys() <= set(table.fields):
         raise InvalidRecordError(f"table {table.name!r} indexes {', '.join(table.fields)} only")
     for name, part in zip(table.key, row.key, strict=True):
         check_id(part, name, empty=table.record is None)
-    msgspec.json.decode(row.value)
-    if table.record is not None:
+    if table.record is None:
+        msgspec.json.decode(row.value)
+    else:
         table.check(table.record_of(msgspec.structs.replace(row, touched=None)))
-    return row
 
 
 def with_unknown(row: Row, unknown: Mapping[str, Any]) -> Row:

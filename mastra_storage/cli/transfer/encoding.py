@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from mastra_storage.cli.transfer.decoding import MESSAGE_MEMBERS, MESSAGE_NAMES, UNKNOWN, chat_type
+from mastra_storage.cli.transfer.decoding import (
+    MESSAGE_MEMBERS,
+    MESSAGE_NAMES,
+    UNKNOWN,
+    chat_type,
+    check_row,
+)
 from mastra_storage.cli.transfer.rows import stated
 from mastra_storage.errors import InvalidRecordError, StorageError
 from mastra_storage.records import from_microseconds
@@ -69,7 +75,10 @@ def message_object(row: Row) -> bytes | None:
 
 
 def row_line(row: Row) -> bytes:
-    """A line that holds a row of any table, exactly."""
+    """A line that holds a row of any table, exactly.
+
+    Raises `StorageError` for a damaged row, which no import would take.
+    """
     members = {
         "key": row.key,
         "value": Raw(row.value),
@@ -81,11 +90,12 @@ def row_line(row: Row) -> bytes:
         "expiresAt": row.expires_at,
     }
     try:
-        msgspec.json.decode(row.value)
-    except (msgspec.MsgspecError, UnicodeError) as exc:
+        check_row(row)
+    except (StorageError, msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        reason = exc.message if isinstance(exc, StorageError) else f"does not hold JSON: {exc}"
         raise StorageError(
-            f"the row {row.key!r} of table {row.table.name!r} does not hold JSON ({exc}); "
-            "it was damaged; delete it to export the others"
+            f"the row {row.key!r} of table {row.table.name!r} is damaged ({reason}), and no import "
+            "would take it; delete it to export the others"
         ) from exc
     return one_line(_encode({"table": row.table.name, "row": members})) + b"\n"
 

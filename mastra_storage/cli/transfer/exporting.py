@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
-from typing import BinaryIO
+from errno import EAGAIN
+from io import RawIOBase
+from typing import BinaryIO, TypeAlias
 
 from msgspec import Struct, structs
 
 from mastra_storage.backend import Query, Result
+from mastra_storage.cli.transfer.blocking import in_thread
 from mastra_storage.cli.transfer.encoding import message_object, row_line, thread_object
 from mastra_storage.cli.transfer.rows import batches_of, known_tables, naming
 from mastra_storage.schema import MESSAGES, THREADS, Row, Table
@@ -17,6 +19,8 @@ from mastra_storage.storage._lifecycle import together
 from mastra_storage.validation import encode
 
 __all__ = ["Exported", "export_lines"]
+
+Output: TypeAlias = BinaryIO | RawIOBase
 
 _READ_ROWS = 500
 _AT_ONCE = 8  # threads whose first messages are read together
@@ -33,17 +37,17 @@ class Exported(Struct):
 
 async def export_lines(
     storage: Storage,
-    file: BinaryIO,
+    file: Output,
     *,
     on_progress: Callable[[Exported], None] | None = None,
 ) -> Exported:
     """Write everything a store holds, so that an import makes an equal store of it.
 
-    A line is written piece by piece: memory stays flat whatever the length of a thread. Rows
-    that are added meanwhile may or may not be in the export.
+    A line is written piece by piece, in threads: memory stays flat whatever the length of a
+    conversation. Rows that are added meanwhile may or may not be in the export.
 
     Raises `PluginNotFoundError` before anything is written when the store holds rows of a
-    table that nobody here knows.
+    table that nobody here knows, and `StorageError` at a damaged row.
     """
     with naming(storage, "export"):
         tables = await known_tables(storage)
@@ -59,7 +63,7 @@ async def export_lines(
 
 class _Exporter:
     def __init__(
-        self, storage: Storage, file: BinaryIO, on_progress: Callable[[Exported], None] | None
+        self, storage: Storage, file: Output, on_progress: Callable[[Exported], None] | None
     ) -> None:
         self._storage = storage
         self._file = file
@@ -102,7 +106,7 @@ class _Exporter:
     async def flush(self) -> None:
         """Hand what was written to the file."""
         pieces, self._pieces, self._size = b"".join(self._pieces), [], 0
-        await asyncio.to_thread(self._file.write, pieces)
+        await in_thread(lambda: _write_all(self._file, pieces))
 
     async def _thread(self, row: Row, result: Result) -> None:
         shown = thread_object(row)
@@ -142,6 +146,16 @@ class _Exporter:
     def _report(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.done)
+
+
+def _write_all(file: Output, pieces: bytes) -> None:
+    """Write to a file without a buffer of its own, which may take less than it is given."""
+    left = memoryview(pieces)
+    while left:
+        written = file.write(left)
+        if written is None:
+            raise BlockingIOError(EAGAIN, "the output is full, and set not to wait")
+        left = left[written:]
 
 
 def _messages_of(thread: Row) -> Query:

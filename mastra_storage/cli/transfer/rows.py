@@ -17,6 +17,7 @@ from mastra_storage.plugins import broken_tables, load_tables
 from mastra_storage.schema import Row, Table
 from mastra_storage.storage import Storage
 from mastra_storage.storage._lifecycle import name_of
+from mastra_storage.testing.isolation import is_of_check
 
 __all__ = [
     "Stamps",
@@ -35,7 +36,7 @@ _canonical_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 async def known_tables(storage: Storage) -> dict[str, Table]:
-    """All tables by name, those of adapters too.
+    """All tables by name, those of adapters too; not those that a killed `check` has left.
 
     Raises `PluginNotFoundError` when the store holds rows of a table that nobody here knows:
     moving the others alone would lose them without a word. `UnsupportedError` when the backend
@@ -43,7 +44,7 @@ async def known_tables(storage: Storage) -> dict[str, Table]:
     """
     tables = load_tables()
     listing = getattr(storage.backend, "tables", partial(Backend.tables, storage.backend))
-    unknown = sorted(set(await listing()) - set(tables))
+    unknown = sorted(name for name in set(await listing()) - set(tables) if not is_of_check(name))
     if unknown:
         broken = "".join(f"; broken here: {error}" for error in broken_tables())
         raise PluginNotFoundError(
