@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -155,6 +155,7 @@ def progress(label: str, *, total: int | None = None, counted: bool = False) -> 
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )
-    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
-    with bar:
+    bar = Progress(*columns, console=errors, transient=True)
+    # One that is disabled writes an empty line all the same, before rich 15.
+    with bar if errors.is_terminal else nullcontext():
         yield Bar(bar, total=total, label=label)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TextIO
 
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -25,7 +26,7 @@ OnResult = Callable[[str, str, str, float], None]
 # Rows put or touched by a run on memory, which declares most and so skips least; rounded up.
 # tests/test_kit.py counts them.
 _QUICK_WRITES = 1_000
-_FULL_WRITES = 22_000
+_FULL_WRITES = 23_000
 
 _PROBE = Table(name="kit_probe", key=("id",))
 _MODULE = Path(__file__).with_name("_store.py")
@@ -50,7 +51,10 @@ def run_kit(url: str, *, full: bool = False, on_result: OnResult) -> int:
     """
     store = _Store(url)
     asyncio.run(store.probe())
-    with TemporaryDirectory(prefix="mastra-storage-kit-") as directory:
+    with (
+        TemporaryDirectory(prefix="mastra-storage-kit-") as directory,
+        Path(os.devnull).open("w") as nowhere,
+    ):
         set_hypothesis_home_dir(directory)
         configuration = Path(directory, "pytest.ini")
         configuration.write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
@@ -64,12 +68,11 @@ def run_kit(url: str, *, full: bool = False, on_result: OnResult) -> int:
                         "--disable-plugin-autoload",
                         "-ppytest_asyncio.plugin",
                         "-pno:cacheprovider",
-                        "-pno:terminal",
                         "-pno:faulthandler",
                         "--capture=no",
                         os.fspath(_MODULE),
                     ],
-                    plugins=[_Run(store, full=full, on_result=on_result)],
+                    plugins=[_Run(store, full=full, on_result=on_result, report=nowhere)],
                 )
             )
         finally:
@@ -144,14 +147,22 @@ class _Store:
 class _Run:
     """The pytest plugin of one run: the store, which tests to run, and their results."""
 
-    def __init__(self, store: _Store, *, full: bool, on_result: OnResult) -> None:
+    def __init__(self, store: _Store, *, full: bool, on_result: OnResult, report: TextIO) -> None:
         self._store = store
+        self._report = report
         self._full = full
         self._on_result = on_result
         self._rules: dict[str, str] = {}
         self._failed: pytest.TestReport | None = None
         self._skipped: pytest.TestReport | None = None
         self._seconds = 0.0
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Send what pytest itself reports elsewhere; it cannot explain an assert without it."""
+        config.pluginmanager.unregister(name="terminalreporter")
+        reporter = pytest.TerminalReporter(config, self._report)
+        config.pluginmanager.register(reporter, "terminalreporter")
 
     @pytest.fixture
     def store_under_check(self) -> Iterator[Callable[[], Backend]]:
