@@ -45,11 +45,15 @@ async def find(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
 
 def _index_of(layout: Layout, query: Query) -> str | None:
     """The prefix of the index keys of the rows a query asks for; `None` when there are none."""
-    listings = layout.table.listings
-    if len(query.prefix) in listings:
+    if len(query.prefix) in layout.table.listings:
         return layout.newest_prefix(query.prefix)
+    return _field_index_of(layout, query)
+
+
+def _field_index_of(layout: Layout, query: Query) -> str | None:
+    """The prefix of the index keys of the rows with a field's value, if the query is for those."""
     for name, values in query.fields.items():
-        if name in listings and len(values) == 1 and values[0] and not query.prefix:
+        if name in layout.table.listings and len(values) == 1 and values[0] and not query.prefix:
             return layout.field_prefix(name, values[0])
     return None
 
@@ -121,7 +125,7 @@ async def _sorted(
 ) -> Result:
     """All that match, sorted; `start` is that of their index keys, if they have any."""
     ahead = Ahead(reader, layout, query, start)
-    found = await ahead.during(_places(kv, layout, query, start if query.fields else None))
+    found = await ahead.during(_places(kv, layout, query))
     recent = query.order_by == "recent"
     touched = await _touched(kv, reader, layout, found) if recent else {}
     candidates = []
@@ -142,6 +146,8 @@ async def _sorted(
     versions = [found[name].version for name in names]
     found_rows = await ahead.rows(names, versions, lambda row, version: row.version == version)
     rows = [row for row in found_rows if row is not None and layout.row_matches(row, query)]
+    if total is not None:
+        total -= len(found_rows) - len(rows)  # what is listed still, and gone or changed by now
     cursor = None
     if end is not None and end < len(candidates) and chosen:
         last, (order, seq, key) = found_rows[-1], chosen[-1].rank
@@ -150,19 +156,24 @@ async def _sorted(
     return Result(rows=rows, total=total, cursor=cursor)
 
 
-async def _places(kv: KV, layout: Layout, query: Query, start: str | None) -> dict[str, Place]:
-    """All that match, found by the index keys behind `start`, or by all record keys."""
+async def _places(kv: KV, layout: Layout, query: Query) -> dict[str, Place]:
+    """All that match, found by the index keys of a field, or by all record keys."""
     found: dict[str, Place] = {}
-    prefix = layout.record_prefix(query.prefix)
-    matches = layout.matching(query)
+    start, prefix = _field_index_of(layout, query), layout.record_prefix(query.prefix)
     async for entry in list_all(kv, layout.table.name, start or prefix):
         place = layout.place(entry)
-        if place is not None and matches(place):
-            name = entry.key
-            if start is not None:
-                name = layout.record_key_of_index(name, start, query.prefix)
-            found[name] = place
-    return found
+        if place is None:
+            continue
+        name = entry.key
+        if start is not None:
+            name = layout.record_key_of_index(name, start, query.prefix)
+            other = found.get(name)
+            # A store that moved a record may not have known where it stood before.
+            if other is not None and int(other.written) > int(place.written):
+                continue
+        found[name] = place
+    matches = layout.matching(query)
+    return {name: place for name, place in found.items() if matches(place)}
 
 
 async def _touched(

@@ -173,9 +173,14 @@ def test_any_change_between_any_queries(steps: list[tuple[bool, Row | Query | st
         for version, (own, step) in enumerate(steps):
             backend = ours if own else theirs
             if isinstance(step, Query):
-                found, total = await walk(ours, step)
-                expected = select(stored.values(), structs.replace(step, limit=None))
-                assert (found, total) == (expected.rows, expected.total)
+                # What is listed by a field's value that it has lost is known once it is read.
+                query = structs.replace(step, limit=None)
+                if not query.prefix and "color" in query.fields:
+                    query = structs.replace(query, offset=0)
+                expected = select(stored.values(), query)
+                assert await walk(ours, query) == (expected.rows, expected.total)
+                query = structs.replace(query, limit=step.limit, count=False)
+                assert (await walk(ours, query))[0] == expected.rows
             elif isinstance(step, Row):
                 row = structs.replace(step, touched=None, version=f"v{version}")
                 await backend.write([Put(row, keep_place=False)])

@@ -128,6 +128,32 @@ def by_key(row: Row) -> Any:
     return row.key
 
 
+@pytest.mark.parametrize("descending", [False, True])
+async def test_what_another_store_moved_is_listed_and_counted_where_it_stands(
+    descending: bool,
+) -> None:
+    kv = MemoryKV()
+    ours, theirs = (CloudflareBackend(kv, key_interval=0) for _ in range(2))
+
+    def made(id: str, order: int, color: str) -> Put:
+        key, fields = ("x", id), {"color": color}
+        row = Row(ROWS, key, record(key, fields), order, 1, fields, order, None, f"{id}{order}")
+        return Put(row, keep_place=False)
+
+    async def red(backend: CloudflareBackend) -> tuple[list[Row], int | None]:
+        query = Query(table=ROWS, fields={"color": ("red",)}, count=True, descending=descending)
+        return await walk(backend, query)
+
+    a, b = made("a", 3, "red"), made("b", 2, "red")
+    await ours.write([made("a", 1, "red"), b])
+    await theirs.write([a])
+    expected = [a.row, b.row] if descending else [b.row, a.row]
+    assert await red(theirs) == (expected, 2)
+    await CloudflareBackend(kv, key_interval=0).write([made("b", 2, "blue")])
+    for backend in (ours, theirs):
+        assert await red(backend) == ([a.row], 1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 25])
 async def test_rows_of_one_place_and_of_many(count: int) -> None:
     kv = MemoryKV()
