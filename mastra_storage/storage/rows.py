@@ -10,7 +10,7 @@ from typing import Any, cast
 from msgspec import structs
 
 from mastra_storage.arguments import list_argument, time_argument
-from mastra_storage.backend import ABSENT, Delete, DeletePrefix, Op, Put, Query, Touch
+from mastra_storage.backend import Delete, DeletePrefix, Op, Put, Query, Touch
 from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
 from mastra_storage.records import to_microseconds
 from mastra_storage.schema import Key, Row, Table
@@ -159,14 +159,11 @@ class Rows(Engine):
 
     def _as_read(self, op: Op, known: dict[tuple[Table, Key], Row | None]) -> Op:
         """The op, on condition that its row is as it was read."""
-        if not self.capabilities.compare_and_set:
+        if not self.capabilities.compare_and_set or not isinstance(op, Put | Delete):
             return op
-        if isinstance(op, Put) and (op.table, op.key) in known:
-            old = known[op.table, op.key]
-            return structs.replace(op, if_version=ABSENT if old is None else old.version)
-        if isinstance(op, Delete) and (old := known.get((op.table, op.key))) is not None:
-            return structs.replace(op, if_version=old.version)
-        return op
+        if (op.table, op.key) not in known:
+            return op
+        return structs.replace(op, if_version=self._expecting(known[op.table, op.key]))
 
     async def _whole(self, rows: Sequence[Row | None]) -> list[Row | None]:
         """The rows with their whole values, where they are kept in parts."""
