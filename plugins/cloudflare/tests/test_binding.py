@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 import mastra_storage_cloudflare
 import pytest
 from conversations import differing, save
-from kv_server import KVServer, install
+from kv_server import KVServer
+from local_server import install
 from mastra_storage_cloudflare import CloudflareStore
 from test_docs import PAGE, blocks
 

@@ -19,7 +19,8 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from cloudflare import AsyncCloudflare, NotFoundError
-from kv_server import SERVER, KVServer, KVServerError, install
+from kv_server import SERVER, KVServer
+from local_server import LocalServerError, install
 from mastra_storage_cloudflare import CloudflareStore
 from yarl import URL
 
@@ -644,7 +645,7 @@ class TestFaults:
         ],
     )
     async def test_misspelt_settings_are_refused(self, api: Api, settings: dict[str, Any]) -> None:
-        with pytest.raises(KVServerError):
+        with pytest.raises(LocalServerError):
             await api.server.control(**settings)
 
 
@@ -787,17 +788,17 @@ async def test_the_official_sdk_works(kv: KVServer) -> None:
 class TestStarting:
     def test_says_what_is_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(KVServerError, match=r"node was not found.*needs Node\.js 20\.11"):
+        with pytest.raises(LocalServerError, match=r"node was not found.*need Node\.js 20\.11"):
             KVServer.start()
         for name, text in [("npm", ""), ("node", "echo v18.20.1")]:
             program = tmp_path / name
             program.write_text(f"#!/bin/sh\n{text}\n")
             program.chmod(0o755)
-        with pytest.raises(KVServerError, match=r"node is v18\.20\.1"):
+        with pytest.raises(LocalServerError, match=r"node is v18\.20\.1"):
             KVServer.start()
 
     def test_ends_with_the_process_that_started_it(self) -> None:
-        install()
+        install(SERVER)
         command = ["node", "server.mjs", "--store", "memory"]
         with subprocess.Popen(
             command, cwd=SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -847,7 +848,7 @@ class TestStarting:
     ) -> None:
         with KVServer.start(store="memory") as server:
             port = URL(server.url).port or 0
-            with pytest.raises(KVServerError, match="did not start"):
+            with pytest.raises(LocalServerError, match="did not start"):
                 KVServer.start(store="memory", port=port)
         [line] = capfd.readouterr().err.splitlines()
         assert f"address already in use 127.0.0.1:{port}" in line

@@ -16,8 +16,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from convex_server import SERVER, ConvexServer, ConvexServerError, install
+from convex_server import SERVER, ConvexServer
 from deployments import APP, Deployment, FunctionError, int64, note, to_int
+from local_server import LocalServerError, install
 from mastra_storage_convex import ConvexStorage
 
 from mastra_storage import Thread
@@ -557,7 +558,7 @@ class TestFaults:
     async def test_misspelt_settings_are_refused(
         self, app: Deployment, settings: dict[str, Any]
     ) -> None:
-        with pytest.raises(ConvexServerError):
+        with pytest.raises(LocalServerError):
             await app.server.control(**settings)
         assert await app.texts() == []
 
@@ -592,20 +593,20 @@ class TestOtherFunctions:
 class TestStarting:
     def test_says_what_is_missing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(ConvexServerError, match=r"node was not found.*needs Node\.js 20\.11"):
+        with pytest.raises(LocalServerError, match=r"node was not found.*need Node\.js 20\.11"):
             ConvexServer.start()
         for name, text in [("npm", ""), ("node", "echo v18.20.1")]:
             program = tmp_path / name
             program.write_text(f"#!/bin/sh\n{text}\n")
             program.chmod(0o755)
-        with pytest.raises(ConvexServerError, match=r"node is v18\.20\.1"):
+        with pytest.raises(LocalServerError, match=r"node is v18\.20\.1"):
             ConvexServer.start()
 
     def test_functions_that_cannot_be_loaded(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "broken.ts").write_text("export const x = {")
-        with pytest.raises(ConvexServerError, match="did not start"):
+        with pytest.raises(LocalServerError, match="did not start"):
             ConvexServer.start(functions=tmp_path)
         assert "broken.ts:1:18" in capfd.readouterr().err
 
@@ -624,7 +625,7 @@ class TestStarting:
             if indexes == 32:
                 ConvexServer.start(functions=tmp_path).stop()
             else:
-                with pytest.raises(ConvexServerError, match="did not start"):
+                with pytest.raises(LocalServerError, match="did not start"):
                     ConvexServer.start(functions=tmp_path)
         assert 'Table "t" has 33 indexes' in capfd.readouterr().err
 
@@ -636,12 +637,12 @@ class TestStarting:
         program.write_text(f"import {json.dumps(str(SERVER / 'server.mjs'))};\n{later}\n")
         server = ConvexServer.start(functions="none", program=program)
         time.sleep(0.5)
-        with pytest.raises(ConvexServerError, match="defect of its own"):
+        with pytest.raises(LocalServerError, match="defect of its own"):
             server.stop()
         assert "Error: a defect" in capfd.readouterr().err
 
     def test_ends_with_the_process_that_started_it(self) -> None:
-        install()
+        install(SERVER)
         command = ["node", "server.mjs", "--functions", "none"]
         with subprocess.Popen(
             command, cwd=SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -686,7 +687,7 @@ class TestStarting:
     ) -> None:
         with (
             ConvexServer.start(functions="none") as server,
-            pytest.raises(ConvexServerError, match="did not start"),
+            pytest.raises(LocalServerError, match="did not start"),
         ):
             ConvexServer.start(functions="none", port=server.port)
         [line] = capfd.readouterr().err.splitlines()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import mastra_storage_convex
 import pytest
-from convex_server import SERVER, install
+from convex_server import SERVER
+from local_server import install
 from mastra_storage_convex.layout import SLOTS
 from mastra_storage_convex.queries import MAX_KEYS, MAX_LIMIT
 from mastra_storage_convex.wire import PROTOCOL
@@ -27,7 +28,7 @@ _REGISTERED = re.compile(r"(\w+) = (\w+)\(\{")
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project of npm with the functions in `convex/`, as `init` leaves them."""
-    install()
+    install(SERVER)
     shutil.copytree(FUNCTIONS, tmp_path / "convex")
     for name in ("tsconfig.json", "eslint.config.mjs"):
         shutil.copy(CHECKS / name, tmp_path)

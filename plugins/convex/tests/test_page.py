@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from convex_server import SERVER, ConvexServer, install
+from convex_server import SERVER, ConvexServer
 from convex_stores import convex_store
+from local_server import install
 
 from mastra_storage import Message, Thread
 
@@ -44,7 +45,7 @@ def node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The example, with the shipped functions beside its own and the generated code."""
-    install()
+    install(SERVER)
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project)
     shutil.copytree(SHIPPED, project / "convex", dirs_exist_ok=True)
