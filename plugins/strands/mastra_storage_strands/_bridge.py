@@ -8,16 +8,33 @@ A `Storage` lives in the loop it was opened in, so it gets one that is always th
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from mastra_storage import Storage, Table, UnavailableError
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a blocking call gives. A caller that is cancelled waits for its end: it may have begun,
+    or wait in a queue still, and is not left out for that.
+    """
+    work = partial(copy_context().run, call, *args, **kwargs)
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 class Bridge:
@@ -41,11 +58,24 @@ class Bridge:
                 storage.register(table)
             self._closing = stack.pop_all()
         self._opened = portal, storage
+        atexit.register(self._leave)
 
     def close(self) -> None:
         """Close the storage, and end its thread. Safe to call twice."""
+        atexit.unregister(self._leave)
         self._opened = None
         self._closing.close()
+
+    def _leave(self) -> None:
+        """End the thread of a storage that nobody closed, before the interpreter waits for it.
+
+        It is too late to close that: no other thread can be started any more.
+        """
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            portal, _ = opened
+            portal.call(portal.stop, True)
+        self._closing = ExitStack()  # what is closed later finds nothing to close
 
     async def run(self, work: Callable[[Storage], Awaitable[T]]) -> T:
         """What `work` gives, awaited from any event loop; cancelled with its caller."""
@@ -84,13 +114,12 @@ class Bridged:
         self.bridge.close()
 
     async def __aenter__(self) -> Self:
-        opening = asyncio.get_running_loop().run_in_executor(None, self.bridge.open)
+        opened: list[None] = []
         try:
-            await asyncio.shield(opening)
+            await in_thread(lambda: opened.append(self.bridge.open()))  # type: ignore[func-returns-value]
         except asyncio.CancelledError:
-            await asyncio.wait([opening])  # a thread cannot be stopped
-            if opening.exception() is None:
-                await asyncio.to_thread(self.bridge.close)
+            if opened:
+                await in_thread(self.bridge.close)
             raise
         return self
 
@@ -100,4 +129,4 @@ class Bridged:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self.bridge.close)
+        await in_thread(self.bridge.close)

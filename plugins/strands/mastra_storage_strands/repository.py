@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from strands.session import SessionRepository
 from strands.types.exceptions import SessionException
@@ -16,17 +16,30 @@ from mastra_storage import (
     MESSAGES,
     THREADS,
     ConflictError,
+    Delete,
+    DeletePrefix,
     InvalidArgumentError,
     Key,
     Message,
     MessageUpdate,
+    NotFoundError,
     Op,
     Put,
+    Query,
     Row,
     Storage,
     StorageError,
     Thread,
     Touch,
+)
+from mastra_storage_strands._mapping import (
+    is_of_strands,
+    kept,
+    message_id_of,
+    part_key,
+    part_record,
+    session_message_of,
+    thread_id_of,
 )
 from mastra_storage_strands.storage import MastraStrandsStorage
 from mastra_storage_strands.tables import SESSIONS
@@ -37,9 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["MastraStrandsRepository"]
 
 T = TypeVar("T")
-
-# The member of a message's metadata for what Strands keeps of it besides role and content.
-_STRANDS: Final = "strands"
 
 
 class MastraStrandsRepository(SessionRepository):
@@ -69,6 +79,8 @@ class MastraStrandsRepository(SessionRepository):
         self._bridge = storage.bridge
         self._resource_id = resource_id
         self._metadata = dict(metadata or {})
+        # Of the agents that were read or written here: what their rows may be now.
+        self._versions: dict[Key, set[str]] = {}
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """Store a session; `SessionException` when it is there."""
@@ -80,35 +92,89 @@ class MastraStrandsRepository(SessionRepository):
         value = self._get(session_id, "session")
         return None if value is None else Session.from_dict(value)
 
+    def delete_session(self, session_id: str, **kwargs: Any) -> None:
+        """Delete a session, its agents and orchestrators, and the threads of its agents.
+
+        `SessionException` when it is not there. (`Storage.delete_thread` leaves what is kept of
+        an agent besides its messages.)
+        """
+        everything = Query(table=SESSIONS, prefix=part_key(session_id, "")[:1], order_by="any")
+
+        async def delete(storage: Storage) -> None:
+            parts = [row.key[1] for row in await storage.find_rows(everything)]
+            if not parts:
+                raise _not_there(session_id, "session")
+            agents = [part.removeprefix("agent/") for part in parts if part.startswith("agent/")]
+            threads = [(thread_id_of(session_id, agent),) for agent in agents]
+            await storage.write_rows(
+                *[DeletePrefix(MESSAGES, thread) for thread in threads],
+                *[Delete(THREADS, thread) for thread in threads],
+                DeletePrefix(SESSIONS, (session_id,)),
+            )
+
+        self._run(delete)
+
     def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         """Store an agent, in place of one of its id, and make its thread unless it is there."""
-        key = _key(session_id, f"agent/{session_agent.agent_id}")
-        thread = Thread(
-            id=_thread_id(session_id, session_agent.agent_id),
-            resource_id=self._resource_id or session_id,
-            metadata=self._metadata,
-        )
+        key = part_key(session_id, f"agent/{session_agent.agent_id}")
+        thread = self._thread(session_id, session_agent.agent_id)
 
         async def create(storage: Storage) -> None:
-            agent = Put(storage.new_row(SESSIONS, _record(key, session_agent.to_dict())))
+            row = storage.new_row(SESSIONS, part_record(key, session_agent.to_dict()))
             made = Put(storage.new_row(THREADS, thread))
 
             def change(rows: list[Row | None]) -> list[Op]:
-                return [made, agent] if rows[0] is None else [agent]
+                return [made, Put(row)] if rows[0] is None else [Put(row)]
 
             await storage.change_rows([(THREADS, (thread.id,)), (SESSIONS, key)], change)
+            self._versions[key] = {row.version}
 
         self._run(create)
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """The agent, or `None`."""
-        value = self._get(session_id, f"agent/{agent_id}")
-        return None if value is None else SessionAgent.from_dict(value)
+        key = part_key(session_id, f"agent/{agent_id}")
+        [row] = self._run(lambda storage: storage.get_rows(SESSIONS, [key]))
+        if row is None:
+            return None
+        self._versions[key] = {row.version}
+        return SessionAgent.from_dict(SESSIONS.record_of(row)["value"])
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Store an agent anew, made when it was; `SessionException` when it is not there."""
-        part = f"agent/{session_agent.agent_id}"
-        self._put(session_id, part, session_agent.to_dict(), there=True)
+        """Store an agent anew, made when it was; `SessionException` when it is not there.
+
+        So it is, where the backend has `compare_and_set`, when the agent was read or written here
+        before and another has changed it since; elsewhere the later one stays.
+        """
+        key = part_key(session_id, f"agent/{session_agent.agent_id}")
+        known = self._versions.get(key, set())
+        made: list[str] = []
+
+        async def update(storage: Storage) -> None:
+            def change(rows: list[Row | None]) -> list[Op]:
+                [old] = rows
+                if old is None:
+                    raise _not_there(*key)
+                checked = bool(known) and storage.capabilities.compare_and_set
+                if checked and old.version not in known.union(made):
+                    raise SessionException(
+                        f"{key[1]} of the session {session_id!r} was changed by another that goes "
+                        "on with it; make this one anew"
+                    )
+                value = session_agent.to_dict()
+                value |= {"created_at": SESSIONS.record_of(old)["value"]["created_at"]}
+                row = storage.new_row(SESSIONS, part_record(key, value))
+                made.append(row.version)
+                return [Put(row)]
+
+            await storage.change_rows([(SESSIONS, key)], change)
+
+        try:
+            self._run(update)
+        finally:  # one whose answer was lost may be there all the same
+            if known:
+                self._versions[key] = known.union(made)
+        self._versions[key] = {made[-1]}
 
     def create_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
@@ -117,10 +183,11 @@ class MastraStrandsRepository(SessionRepository):
 
         That is so where the backend has `compare_and_set`; elsewhere the later one stays.
         """
-        role, content, metadata = _kept(session_message)
+        role, content, metadata = kept(session_message)
+        thread = self._thread(session_id, agent_id)
         message = Message(
-            id=_message_id(session_message.message_id),
-            thread_id=_thread_id(session_id, agent_id),
+            id=message_id_of(session_message.message_id),
+            thread_id=thread.id,
             role=role,
             content=content,
             metadata=metadata,
@@ -128,16 +195,14 @@ class MastraStrandsRepository(SessionRepository):
         )
 
         async def create(storage: Storage) -> None:
-            absent = ABSENT if storage.capabilities.compare_and_set else None
-            made = Put(storage.new_row(MESSAGES, message), absent)
-            touch = Touch(THREADS, (message.thread_id,), time.time_ns() // 1000)
             try:
-                await storage.write_rows(made, touch)
-            except ConflictError as exc:
-                raise SessionException(
-                    f"message {session_message.message_id} of {message.thread_id!r} is there "
-                    "already: another agent goes on with this session; make this one anew"
-                ) from exc
+                await _create_message(storage, message)
+            except NotFoundError:  # the thread was deleted, and the session was not
+                made = Put(storage.new_row(THREADS, thread))
+                await storage.change_rows(
+                    [(THREADS, (thread.id,))], lambda rows: [made] if rows[0] is None else []
+                )
+                await _create_message(storage, message)
 
         self._run(create)
 
@@ -145,18 +210,18 @@ class MastraStrandsRepository(SessionRepository):
         self, session_id: str, agent_id: str, message_id: int, **kwargs: Any
     ) -> SessionMessage | None:
         """The message, or `None`."""
-        thread_id, ids = _thread_id(session_id, agent_id), [_message_id(message_id)]
+        thread_id, ids = thread_id_of(session_id, agent_id), [message_id_of(message_id)]
         found = self._run(lambda storage: storage.get_messages_by_id(thread_id, ids))
-        return next(map(_session_message, filter(_is_of_strands, found)), None)
+        return next(map(session_message_of, filter(is_of_strands, found)), None)
 
     def update_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
     ) -> None:
         """Change a message, in its place; `SessionException` when it is not there."""
-        role, content, metadata = _kept(session_message)
-        update = MessageUpdate(_message_id(session_message.message_id))
+        role, content, metadata = kept(session_message)
+        update = MessageUpdate(message_id_of(session_message.message_id))
         update.role, update.content, update.metadata = role, content, metadata
-        thread_id = _thread_id(session_id, agent_id)
+        thread_id = thread_id_of(session_id, agent_id)
         if not self._run(lambda storage: storage.update_messages(thread_id, [update])):
             raise SessionException(f"message {session_message.message_id} is not there")
 
@@ -169,11 +234,11 @@ class MastraStrandsRepository(SessionRepository):
         **kwargs: Any,
     ) -> list[SessionMessage]:
         """The messages of an agent in order, from the one at `offset`, at most `limit`."""
-        thread_id = _thread_id(session_id, agent_id)
+        thread_id = thread_id_of(session_id, agent_id)
         found = self._run(lambda storage: storage.get_messages(thread_id))
         # By their numbers: clocks differ between the machines that an agent runs on.
         messages = sorted(
-            map(_session_message, filter(_is_of_strands, found)), key=lambda one: one.message_id
+            map(session_message_of, filter(is_of_strands, found)), key=lambda one: one.message_id
         )
         return messages[offset:] if limit is None else messages[offset : offset + limit]
 
@@ -196,8 +261,15 @@ class MastraStrandsRepository(SessionRepository):
         state = multi_agent.serialize_state()
         self._put(session_id, f"multi_agent/{multi_agent.id}", state, there=True)
 
+    def _thread(self, session_id: str, agent_id: str) -> Thread:
+        return Thread(
+            id=thread_id_of(session_id, agent_id),
+            resource_id=self._resource_id or session_id,
+            metadata=self._metadata,
+        )
+
     def _get(self, session_id: str, part: str) -> dict[str, Any] | None:
-        key = _key(session_id, part)
+        key = part_key(session_id, part)
         [row] = self._run(lambda storage: storage.get_rows(SESSIONS, [key]))
         return None if row is None else SESSIONS.record_of(row)["value"]
 
@@ -205,17 +277,18 @@ class MastraStrandsRepository(SessionRepository):
         self, session_id: str, part: str, value: dict[str, Any], *, there: bool | None = None
     ) -> None:
         """Store a part of a session; `there` says whether it must be there already, or not be."""
-        key = _key(session_id, part)
+        key = part_key(session_id, part)
 
         async def put(storage: Storage) -> None:
+            row = storage.new_row(SESSIONS, part_record(key, value))
+
             def change(rows: list[Row | None]) -> list[Op]:
                 [old] = rows
-                if there is not None and there != (old is not None):
-                    state = "is not there" if old is None else "is there already"
-                    raise SessionException(f"{part} of the session {session_id!r} {state}")
-                made = SESSIONS.record_of(old)["value"] if old else {}
-                kept = {name: made[name] for name in ("created_at",) if name in made}
-                return [Put(storage.new_row(SESSIONS, _record(key, value | kept)))]
+                if there and old is None:
+                    raise _not_there(*key)
+                if there is False and old is not None:
+                    raise SessionException(f"{part} of the session {session_id!r} is there already")
+                return [Put(row)]
 
             await storage.change_rows([(SESSIONS, key)], change)
 
@@ -228,45 +301,22 @@ class MastraStrandsRepository(SessionRepository):
             raise SessionException(str(exc)) from exc
 
 
-def _key(session_id: str, part: str) -> Key:
-    return (_without_slash(session_id, "session"), part)
+async def _create_message(storage: Storage, message: Message) -> None:
+    """Store a message of a thread that is there: `NotFoundError` where it is not."""
+    absent = ABSENT if storage.capabilities.compare_and_set else None
+    made = Put(storage.new_row(MESSAGES, message), absent)
+    touch = Touch(THREADS, (message.thread_id,), time.time_ns() // 1000)
+    try:
+        await storage.write_rows(made, touch)
+    except ConflictError as exc:
+        for there in await storage.get_messages_by_id(message.thread_id, [message.id]):
+            if (there.content, there.metadata) == (message.content, message.metadata):
+                return  # stored before, by a call whose answer got lost
+        raise SessionException(
+            f"message {message.id} of {message.thread_id!r} is there already: another agent goes "
+            "on with this session; make this one anew"
+        ) from exc
 
 
-def _record(key: Key, value: Any) -> dict[str, Any]:
-    return dict(zip(SESSIONS.key, key, strict=True)) | {"value": value}
-
-
-def _thread_id(session_id: str, agent_id: str) -> str:
-    return f"{_without_slash(session_id, 'session')}/{_without_slash(agent_id, 'agent')}"
-
-
-def _without_slash(name: str, kind: str) -> str:
-    if not name or "/" in name:
-        raise SessionException(f"the {kind} id {name!r} must not be empty or have a slash")
-    return name
-
-
-def _message_id(number: int) -> str:
-    return f"{number:08}"
-
-
-def _kept(message: SessionMessage) -> tuple[str, list[Any], dict[str, Any]]:
-    """Role, content and metadata of the message that keeps a message of Strands.
-
-    The content is what the agent sees: that of the redaction, where there is one.
-    """
-    kept = message.to_dict()
-    shown: dict[str, Any] = kept["redact_message"] or kept["message"]
-    role, content = shown["role"], shown.pop("content")
-    return role, content, {_STRANDS: kept}
-
-
-def _is_of_strands(message: Message) -> bool:
-    return _STRANDS in message.metadata  # other tools may write to the thread too
-
-
-def _session_message(message: Message) -> SessionMessage:
-    kept: dict[str, Any] = dict(message.metadata[_STRANDS])
-    shown = "message" if kept["redact_message"] is None else "redact_message"
-    kept[shown] = kept[shown] | {"role": message.role, "content": message.content}
-    return SessionMessage.from_dict(kept)
+def _not_there(session_id: str, part: str) -> SessionException:
+    return SessionException(f"{part} of the session {session_id!r} is not there")
