@@ -53,6 +53,11 @@ class Queue:
             self.dropped += len(traces) - len(taken)
             return len(taken)
 
+    def refuse(self, count: int) -> None:
+        """Count what could not even be offered as dropped."""
+        with self._lock:
+            self.dropped += count
+
     def take(self, count: int) -> list[Trace]:
         """The oldest, up to `count`; each is to be settled."""
         with self._lock:

@@ -23,10 +23,8 @@ from mastra_storage import (
     Trace,
 )
 from mastra_storage_opentelemetry._queue import Queue
-from mastra_storage_opentelemetry.mapping import shortened
+from mastra_storage_opentelemetry.shortening import LENGTHS, shortened
 
-# What is left of each attribute of a span that is too large, in characters; tried in turn.
-_SHORTER = (20_000, 500)
 _backoff = wait_exponential(multiplier=0.1, max=5) + wait_random(0, 0.1)
 _LONGEST_WAIT = 60.0
 
@@ -79,17 +77,17 @@ class Writer:
                 settle(saved=len(traces))
 
     async def _save_at_once(self, traces: list[Trace]) -> None:
-        """Save all of them; a single one that is too large, with its attributes cut."""
-        shorter = iter(_SHORTER if len(traces) == 1 else ())
+        """Save all of them; a single one that is too large, cut."""
+        shorter = iter(LENGTHS if len(traces) == 1 else ())
         kept = traces
         while True:
             try:
                 await self._retrying(self._storage.save_traces, kept)
             except TooLargeError:
-                characters = next(shorter, None)
-                if characters is None:
+                lengths = next(shorter, None)
+                if lengths is None:
                     raise
-                kept = [shortened(traces[0], characters)]
+                kept = [shortened(traces[0], lengths)]
             else:
                 return
 

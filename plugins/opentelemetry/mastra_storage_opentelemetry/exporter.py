@@ -18,7 +18,7 @@ import opentelemetry.context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from mastra_storage import InvalidArgumentError, Storage
+from mastra_storage import InvalidArgumentError, Storage, Trace
 from mastra_storage_opentelemetry._queue import Queue
 from mastra_storage_opentelemetry._writer import Writer
 from mastra_storage_opentelemetry.mapping import RUN_ID, THREAD_ID, trace_of
@@ -49,7 +49,7 @@ class MastraSpanExporter(SpanExporter):
     Nothing is lost without a word: a span that finds `max_queue` others waiting, that the storage
     refuses, or that could not be written in `attempts` attempts counts in `dropped`, and the
     logger `mastra_storage.opentelemetry` has a line about it. One that is too large for the store
-    is kept with its long attributes cut, and `properties["shortened"]` names those.
+    is kept with what is long cut, and `properties["shortened"]` names that.
 
     A process that is forked off has no loop: there, spans are dropped. Make an exporter anew in it.
 
@@ -117,15 +117,14 @@ class MastraSpanExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take finished spans; neither blocks nor waits. `FAILURE` when some were dropped."""
         self._leave_to_parent()
-        traces = [trace_of(span, thread_id=self._thread_id, run_id=self._run_id) for span in spans]
+        traces = self._mapped(spans)
         taken = self._queue.offer(traces)
         if taken and not self._wake():
             self._give_up()
             return SpanExportResult.FAILURE
         if taken < len(traces):
             self._warn()
-            return SpanExportResult.FAILURE
-        return SpanExportResult.SUCCESS
+        return SpanExportResult.SUCCESS if taken == len(spans) else SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all that was exported is kept (or dropped), at most so long.
@@ -142,6 +141,8 @@ class MastraSpanExporter(SpanExporter):
             return False
         if self._loop.is_closed():
             self._give_up()
+            return False
+        if not self._loop.is_running():  # nobody knows whether it ever will be
             return False
         flushing = asyncio.run_coroutine_threadsafe(self.flush(), self._loop)
         try:
@@ -223,6 +224,17 @@ class MastraSpanExporter(SpanExporter):
             self._start()  # what came in the last moment, or is left behind a failure
 
     # -- anywhere --------------------------------------------------------------------------
+
+    def _mapped(self, spans: Sequence[ReadableSpan]) -> list[Trace]:
+        """The records of spans; one that holds what no span does costs no other."""
+        traces: list[Trace] = []
+        for span in spans:
+            try:
+                traces.append(trace_of(span, thread_id=self._thread_id, run_id=self._run_id))
+            except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as exc:
+                self._queue.refuse(1)
+                self._log.warning("a span was not kept: no record can be made of it: %r", exc)
+        return traces
 
     def _leave_to_parent(self) -> None:
         """In a forked process, begin with a queue that is closed: the parent writes what waits.

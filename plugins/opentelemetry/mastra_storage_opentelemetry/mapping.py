@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 from math import isfinite
 from typing import Any, Final
 
-import msgspec
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -23,6 +22,10 @@ RUN_ID: Final = ("gen_ai.agent.call.id", "run_id")
 """The attributes that tell the run of a span; the first that is there counts."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST, _LAST = (
+    (end.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1)
+    for end in (datetime.min, datetime.max)
+)
 _MAX_ID_BYTES: Final = 256
 
 
@@ -69,36 +72,6 @@ def trace_of(
     )
 
 
-def shortened(trace: Trace, characters: int) -> Trace:
-    """The trace with its long attributes cut after so many characters of text or JSON.
-
-    `properties["shortened"]` names those that were. Attributes of events are cut too.
-    """
-    cut: set[str] = set()
-    attributes = _cut(trace.attributes, characters, cut)
-    events = [
-        {**event, "attributes": _cut(event["attributes"], characters, cut)}
-        for event in trace.events
-    ]
-    return msgspec.structs.replace(
-        trace,
-        attributes=attributes,
-        events=events,
-        properties=trace.properties | {"shortened": sorted(cut)},
-    )
-
-
-def _cut(attributes: Mapping[str, Any], characters: int, cut: set[str]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, value in attributes.items():
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        kept[name] = value
-        if len(text) > characters:
-            kept[name] = f"{text[:characters]} … {len(text) - characters:,} characters more"
-            cut.add(name)
-    return kept
-
-
 def _ids(span: ReadableSpan) -> dict[str, Any]:
     if span.context is None:
         return {}
@@ -123,6 +96,8 @@ def _properties(span: ReadableSpan, scope: InstrumentationScope | None) -> dict[
             "version": _text(scope.version or ""),
             "attributes": _members(scope.attributes),
         }
+        if scope.schema_url:
+            found["scope"]["schema_url"] = _text(scope.schema_url)
     if span.context is not None and span.context.trace_state:
         found["trace_state"] = _text(span.context.trace_state.to_header())
     if any(dropped.values()):
@@ -153,7 +128,9 @@ def _first_id(attributes: Mapping[str, Any], names: Iterable[str]) -> str | None
 
 
 def _time(nanoseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    """The time, or the nearest that a datetime can be."""
+    microseconds = min(max(nanoseconds // 1000, _FIRST), _LAST)
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _iso(time: datetime) -> str:

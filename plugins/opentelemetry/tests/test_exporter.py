@@ -8,18 +8,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from mastra_storage_opentelemetry import MastraSpanExporter
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     SimpleSpanProcessor,
     SpanExportResult,
 )
+from opentelemetry.trace import Link, SpanContext, Tracer
 from spans import faulty_storage, names, some_spans
 
 from mastra_storage import (
@@ -236,6 +240,108 @@ async def test_a_span_that_is_too_large_is_kept_shortened() -> None:
             assert trace.attributes["model"] == "small"
             assert trace.attributes["prompt"] == "x" * 20_000 + " … 30,000 characters more"
             assert trace.properties["shortened"] == ["prompt"]
+
+
+LONG = "x" * 1_000_000
+
+
+def long_attribute(tracer: Tracer) -> None:
+    tracer.start_span("a", attributes={"part": LONG}).end()
+
+
+def long_error(tracer: Tracer) -> None:
+    with suppress(ValueError), tracer.start_as_current_span("a"):
+        raise ValueError(LONG)
+
+
+def long_link(tracer: Tracer) -> None:
+    link = Link(SpanContext(1, 1, is_remote=False), {"part": LONG})
+    tracer.start_span("a", links=[link]).end()
+
+
+def long_name(tracer: Tracer) -> None:
+    tracer.start_span(f"a{LONG}").end()
+
+
+def many_events(tracer: Tracer) -> None:
+    span = tracer.start_span("a")
+    for _ in range(128):
+        span.add_event("e", {f"k{n}": "z" * 100 for n in range(100)})
+    span.end()
+
+
+@pytest.mark.parametrize(
+    ("end", "resource", "shortened"),
+    [
+        (long_attribute, {}, ["part"]),
+        (long_error, {}, ["exception.message", "exception.stacktrace", "message"]),
+        (long_link, {}, ["part"]),
+        (long_name, {}, ["name"]),
+        (many_events, {}, []),
+        (long_attribute, {"build": LONG}, ["build", "part"]),
+    ],
+)
+async def test_whatever_is_long_in_a_span_it_is_kept(
+    end: Callable[[Tracer], None], resource: dict[str, str], shortened: list[str]
+) -> None:
+    async with open_storage("memory://") as storage:
+        backend = storage.backend
+        assert isinstance(backend, MemoryBackend)
+        backend.capabilities = type(backend.capabilities)(max_record_bytes=900_000)
+        async with MastraSpanExporter(storage) as exporter:
+            provider = TracerProvider(resource=Resource(resource), shutdown_on_exit=False)
+            provider.add_span_processor(SimpleSpanProcessor(exporter))
+            end(provider.get_tracer("t"))
+        [trace] = await storage.get_traces()
+        assert (exporter.saved, exporter.dropped) == (1, 0)
+        assert trace.name[0] == "a"
+        assert trace.properties["shortened"] == shortened
+        if end is many_events:
+            assert len(trace.events) == 10
+            assert trace.properties["dropped"]["events"] == 118
+
+
+async def test_one_span_that_nothing_can_be_made_of_costs_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nested: Any = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    [odd] = some_spans(1, deep="1")
+    odd._attributes = {"deep": nested}
+    async with open_storage("memory://") as storage:
+        async with MastraSpanExporter(storage) as exporter:
+            assert exporter.export([*some_spans(2), odd]) is SpanExportResult.FAILURE
+        assert (exporter.saved, exporter.dropped) == (2, 1)
+    assert "a span was not kept" in caplog.text
+
+
+async def test_a_span_of_a_time_that_cannot_be_is_kept() -> None:
+    async with open_storage("memory://") as storage:
+        async with MastraSpanExporter(storage) as exporter:
+            for start in (10**21, -(10**21)):
+                exporter.export([ReadableSpan("odd", start_time=start, end_time=10**30)])
+        assert {trace.started_at.year for trace in await storage.get_traces()} == {1, 9999}
+
+
+def test_a_loop_that_does_not_run_is_not_waited_for() -> None:
+    async def opened() -> tuple[Storage, MastraSpanExporter]:
+        storage = open_storage("memory://")
+        await storage.open()
+        exporter = MastraSpanExporter(storage)
+        exporter.export(some_spans(1))
+        return storage, exporter
+
+    loop = asyncio.new_event_loop()
+    storage, exporter = loop.run_until_complete(opened())
+    began = time.monotonic()
+    assert not exporter.force_flush()
+    exporter.shutdown()
+    assert time.monotonic() - began < 10
+    loop.run_until_complete(exporter.aclose())
+    assert exporter.saved == 1
+    loop.run_until_complete(storage.close())
+    loop.close()
 
 
 async def test_force_flush_waits_on_other_threads_and_never_on_the_loops_own() -> None:
