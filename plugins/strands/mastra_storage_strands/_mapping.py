@@ -8,7 +8,7 @@ from typing import Any, Final
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionMessage
 
-from mastra_storage import Key, Message
+from mastra_storage import InvalidRecordError, Key, Message
 from mastra_storage_strands.tables import SESSIONS
 
 # The member of a message's metadata for what Strands keeps of it besides role and content.
@@ -62,9 +62,13 @@ def session_message_of(message: Message) -> SessionMessage:
 def as_json(value: Any) -> Any:
     """A value as JSON reads it back: keys that are numbers become text, and NaN null.
 
-    Tools give such, and the stores of Strands' own take it.
+    Tools give such, and the stores of Strands' own take it. `SessionException` for what no JSON is.
     """
-    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+    try:
+        return json.loads(json.dumps(value), parse_constant=lambda _: None)
+    except (RecursionError, TypeError, ValueError) as exc:
+        error = InvalidRecordError(f"what a session keeps must be JSON: {exc}")
+        raise SessionException(str(error)) from error
 
 
 def _without_slash(name: str, kind: str) -> str:

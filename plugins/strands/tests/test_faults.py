@@ -171,15 +171,17 @@ def test_a_state_whose_writing_failed_is_written_later(after: bool) -> None:
         assert agent_with(storage).state.get("booked") == "A"
 
 
-def test_what_can_never_be_stored_ends_one_turn_only() -> None:
+@pytest.mark.parametrize(("value", "said"), [("\ud800", "lone surrogate"), ({1}, "must be JSON")])
+def test_what_can_never_be_stored_ends_one_turn_only(value: Any, said: str) -> None:
     @tool(name="book")
-    def odd(city: str) -> str:
+    def odd(city: str) -> dict[str, Any]:
         """Book a seat."""
-        return "\ud800" if city == "A" else city
+        content = [{"text": city}, {"json": {"seats": value if city == "A" else city}}]
+        return {"status": "success", "content": content}
 
     with MastraStrandsStorage(Storage(MemoryBackend())) as storage:
         agent = agent_with(storage, tools=[odd])
-        with pytest.raises(Exception, match="lone surrogate") as caught:
+        with pytest.raises(Exception, match=said) as caught:
             agent("A")
         causes = [caught.value, caught.value.__cause__, caught.value.__cause__.__cause__]  # type: ignore[union-attr]
         assert any(isinstance(cause, InvalidRecordError) for cause in causes)
