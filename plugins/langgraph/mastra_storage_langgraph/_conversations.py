@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import get_checkpoint_id
 from msgspec import structs
+from pydantic_core import PydanticSerializationError
 
 from mastra_storage import (
     ABSENT,
@@ -23,7 +24,6 @@ from mastra_storage import (
     Delete,
     DeletePrefix,
     InvalidRecordError,
-    Message,
     Op,
     Put,
     Query,
@@ -156,18 +156,17 @@ class Conversations:
         self, thread: str, name: str, message: BaseMessage, old: Row | None, now: datetime
     ) -> Put:
         created_at = now if old is None else MESSAGES.record_of(old).created_at
-        shown = message_of(thread, name, message, created_at)
         try:
+            shown = message_of(thread, name, message, created_at)
             row = self._storage.new_row(MESSAGES, shown)
-        except InvalidRecordError:
-            return self._put_unshown(shown, "holds what is not JSON")
-        limit = self._storage.capabilities.max_record_bytes
-        if limit is not None and len(row.value) > limit:
-            return self._put_unshown(shown, f"{len(row.value):,} bytes")
-        return Put(row)
-
-    def _put_unshown(self, message: Message, reason: str) -> Put:
-        return Put(self._storage.new_row(MESSAGES, unshown(message, reason)))
+        except (InvalidRecordError, PydanticSerializationError):
+            reason = "holds what is not JSON"
+        else:
+            limit = self._storage.capabilities.max_record_bytes
+            if limit is None or len(row.value) <= limit:
+                return Put(row)
+            reason = f"{len(row.value):,} bytes"
+        return Put(self._storage.new_row(MESSAGES, unshown(thread, name, reason, created_at)))
 
     async def _may_be_new(self, thread: str) -> bool:
         """Whether to make the thread; a store with compare-and-set finds out as it writes."""
@@ -204,6 +203,10 @@ class Conversations:
             Put(self._storage.new_row(THREADS, thread)),
             *[Put(self._storage.new_row(MESSAGES, message)) for message in copies],
         )
+
+    async def clear(self, thread: str) -> None:
+        """Delete the messages of a thread that no checkpoint has any more."""
+        await self._storage.write_rows(*await self._compare(thread, {}, datetime.now(timezone.utc)))
 
     def deletes(self, thread: str) -> list[Op]:
         """What deletes the conversation of a thread."""

@@ -41,9 +41,9 @@ def matches(value: Any, wanted: Any) -> bool:
 
 def _holds(value: Any, name: str, other: Any) -> bool:
     if name == "$eq":
-        return matches(value, other)
+        return _equal(value, other)
     if name == "$ne":
-        return not matches(value, other)
+        return not _equal(value, other)
     if name not in _ORDERS:
         known = ", ".join(["$eq", "$ne", *_ORDERS])
         raise ValueError(f"there is no filter operator {name!r}; the operators are {known}")
@@ -55,7 +55,13 @@ def _holds(value: Any, name: str, other: Any) -> bool:
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    # True is not 1: JSON keeps them apart.
+    """Whether two values are the same JSON, in which true is not 1."""
+    if isinstance(wanted, Mapping) and isinstance(value, Mapping):
+        return value.keys() == wanted.keys() and all(
+            _equal(value[name], other) for name, other in wanted.items()
+        )
+    if isinstance(wanted, (list, tuple)) and isinstance(value, list):
+        return len(value) == len(wanted) and all(map(_equal, value, wanted))
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
 
 

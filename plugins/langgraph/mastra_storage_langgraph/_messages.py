@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from mastra_storage import Message
 from mastra_storage_langgraph.tables import key_part
@@ -51,15 +51,15 @@ def message_of(
     )
 
 
-def unshown(message: Message, reason: str) -> Message:
-    """The message without its content, which the store cannot keep as a message's."""
+def unshown(thread_id: str, message_id: str, reason: str, created_at: datetime) -> Message:
+    """What stands for a message whose content the store cannot keep as a message's."""
     return Message(
-        id=message.id,
-        thread_id=message.thread_id,
+        id=message_id,
+        thread_id=thread_id,
         role="unknown",
         content=f"({reason}; the checkpoints have it)",
         metadata=dict(MARK),
-        created_at=message.created_at,
+        created_at=created_at,
     )
 
 
@@ -99,5 +99,20 @@ def _parts(content: Any) -> list[Any]:
 
 def _json(value: Any) -> Any:
     """The value as JSON has it: bytes as base64, and what is not a number as text."""
-    text = to_json(value, bytes_mode="base64", inf_nan_mode="strings", serialize_unknown=True)
+    try:
+        text = to_json(value, bytes_mode="base64", inf_nan_mode="strings", serialize_unknown=True)
+    except PydanticSerializationError:
+        cleaned = _without_surrogates(value)
+        text = to_json(cleaned, bytes_mode="base64", inf_nan_mode="strings", serialize_unknown=True)
     return msgspec.json.decode(text)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The value with a question mark for each half of a character, as in the checkpoint."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(one) for one in value]
+    return value

@@ -14,6 +14,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from mastra_storage import Query, Storage
 from mastra_storage_langgraph._bridge import Bridge
@@ -46,13 +47,15 @@ class Reading(SyncSaver):
         storage: Storage,
         *,
         serde: SerializerProtocol | None = None,
-        conversations: bool = True,
+        conversations: bool | None = None,
     ) -> None:
         super().__init__(serde=serde)
         self._bridge = Bridge()
         for table in SAVER_TABLES:
             storage.register(table)
         self._storage = storage
+        if conversations is None:
+            conversations = not isinstance(serde, EncryptedSerializer)
         self._conversations = Conversations(storage, enabled=conversations)
         self._heads: Recent[tuple[Place, str], Head] = Recent(_BOUND)
 

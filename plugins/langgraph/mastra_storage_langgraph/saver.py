@@ -54,6 +54,7 @@ class MastraSaver(Reading):
     - `conversations`: whether messages in the state's channel `messages` are also kept as a
       thread and its messages, written with the checkpoint. The thread's id is `thread_id`; its
       resource is `resource_id` or `user_id` of the config's `configurable`, or the thread's id.
+      They are readable, and so left out by default where `serde` encrypts.
 
     Errors are those of `mastra_storage`; nothing is acknowledged that is not stored. The methods
     without `a` are for other threads than that of the event loop; see `SyncSaver`.
@@ -195,10 +196,15 @@ class MastraSaver(Reading):
         """Delete the checkpoints that these runs made, and the writes on top of them.
 
         Values stay that other checkpoints refer to. A `DeltaChannel` whose ancestors are deleted
-        loses what they held: see `aprune` for what keeps it whole.
+        loses what they held: see `aprune` for what keeps it whole. The conversation has the
+        messages of the checkpoint that is the newest then.
         """
         for thread in await self._retention.delete_runs(run_ids):
             self._forget(thread)
+            place = Place(thread, "")
+            if self._conversations.concerns(place):
+                newest = await self._rows(place, None)
+                await (self._show(newest[0]) if newest else self._conversations.clear(thread))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread to another, and the conversation.

@@ -9,9 +9,11 @@ import pytest
 from backends import on_sqlite, on_sqlite_and_convex
 from graphs import agent, booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 from mastra_storage_langgraph import MastraSaver
+from test_saver import Mask
 from test_saver import Thread as Checkpoints
 
 from mastra_storage import Message, Op, Storage, Thread, UnavailableError
@@ -184,6 +186,52 @@ async def test_without_conversations_there_are_no_threads(new_storage: NewStorag
         late = chat(10).compile(checkpointer=MastraSaver(storage))
         await late.ainvoke(question(1, 10), config_of("t"))
         assert len(await shown(storage, "t")) == 4
+
+
+@on_sqlite
+async def test_conversations_beside_encrypted_checkpoints_are_asked_for(
+    new_storage: NewStorage,
+) -> None:
+    async with new_storage() as storage:
+        for asked, threads in ((None, 0), (False, 0), (True, 1)):
+            saver = MastraSaver(storage, serde=EncryptedSerializer(Mask()), conversations=asked)
+            await chat(10).compile(checkpointer=saver).ainvoke(question(0, 10), config_of("t"))
+            assert len((await storage.list_threads()).items) == threads
+
+
+@on_sqlite
+async def test_half_a_character_is_shown_as_the_checkpoint_has_it(new_storage: NewStorage) -> None:
+    call = {"name": "find", "args": {"text": "\ud83d"}, "id": "1"}
+    parts: list[Any] = [{"type": "text", "text": "\ud83d"}]
+    async with new_storage() as storage:
+        graph = editing().compile(checkpointer=MastraSaver(storage))
+        messages = [HumanMessage("a \ud83d"), HumanMessage(parts), AIMessage("", tool_calls=[call])]
+        await graph.ainvoke({"messages": messages}, config_of("t"))
+        state = await graph.aget_state(config_of("t"))
+        first, second, third = state.values["messages"]
+        found = await shown(storage, "t")
+        assert found[:2] == [("user", first.content), ("user", second.content)]
+        assert found[2][1][0]["args"] == third.tool_calls[0]["args"] == {"text": "?"}
+
+
+@on_sqlite
+async def test_messages_of_deleted_runs_are_gone(new_storage: NewStorage) -> None:
+    async with new_storage() as storage:
+        saver = MastraSaver(storage)
+        graph = editing().compile(checkpointer=saver)
+        for run in ("1", "2"):
+            config = config_of("t")
+            config["metadata"] = {"run_id": f"run-{run}"}
+            await graph.ainvoke({"messages": [HumanMessage(run)]}, config)
+        await storage.save_message(Message(thread_id="t", role="note", content="mine"))
+        await saver.adelete_for_runs(["run-2"])
+        assert await shown(storage, "t") == [("user", "1"), ("note", "mine")]
+        await graph.ainvoke({"messages": [HumanMessage("3")]}, config_of("t"))
+        assert await shown(storage, "t") == [("user", "1"), ("note", "mine"), ("user", "3")]
+        await saver.adelete_thread("t")
+        await graph.ainvoke({"messages": [HumanMessage("4")]}, config)
+        await saver.adelete_for_runs(["run-2"])
+        assert await shown(storage, "t") == []
 
 
 @on_sqlite

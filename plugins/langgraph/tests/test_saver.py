@@ -461,7 +461,7 @@ async def test_an_encrypting_serialiser_hides_all_and_still_writes_what_is_new_a
 ) -> None:
     serde = EncryptedSerializer(Mask())
     async with new_storage() as storage:
-        saver = MastraSaver(storage, serde=serde, conversations=False)
+        saver = MastraSaver(storage, serde=serde)
         graph = chat(200).compile(checkpointer=saver)
         for turn in range(5):
             result = await graph.ainvoke(question(turn), config_of("t"))
@@ -470,8 +470,9 @@ async def test_an_encrypting_serialiser_hides_all_and_still_writes_what_is_new_a
         for table in SAVER_TABLES:
             for row in await storage.find_rows(Query(table=table, prefix=("t",))):
                 assert b64encode(b"question 1")[:8] not in row.value
+        assert (await storage.list_threads()).items == []
     async with new_storage() as storage:
-        saver = MastraSaver(storage, serde=serde, conversations=False)
+        saver = MastraSaver(storage, serde=serde)
         state = await chat(200).compile(checkpointer=saver).aget_state(config_of("t"))
         assert state.values == result
 
