@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from mastra_storage import Query, Storage
 from mastra_storage_langgraph._bridge import Bridge
@@ -55,7 +55,8 @@ class Reading(SyncSaver):
             storage.register(table)
         self._storage = storage
         if conversations is None:
-            conversations = not isinstance(serde, EncryptedSerializer)
+            # Any other may be there to hide what it is given.
+            conversations = serde is None or type(serde) is JsonPlusSerializer
         self._conversations = Conversations(storage, enabled=conversations)
         self._heads: Recent[tuple[Place, str], Head] = Recent(_BOUND)
 

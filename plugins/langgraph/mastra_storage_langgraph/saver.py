@@ -54,7 +54,7 @@ class MastraSaver(Reading):
     - `conversations`: whether messages in the state's channel `messages` are also kept as a
       thread and its messages, written with the checkpoint. The thread's id is `thread_id`; its
       resource is `resource_id` or `user_id` of the config's `configurable`, or the thread's id.
-      They are readable, and so left out by default where `serde` encrypts.
+      They are readable, and so left out by default where `serde` is not LangGraph's own.
 
     Errors are those of `mastra_storage`; nothing is acknowledged that is not stored. The methods
     without `a` are for other threads than that of the event loop; see `SyncSaver`.

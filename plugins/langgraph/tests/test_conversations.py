@@ -9,7 +9,9 @@ import pytest
 from backends import on_sqlite, on_sqlite_and_convex
 from graphs import agent, booking, chat, config_of, question
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 from mastra_storage_langgraph import MastraSaver
@@ -192,11 +194,23 @@ async def test_without_conversations_there_are_no_threads(new_storage: NewStorag
 async def test_conversations_beside_encrypted_checkpoints_are_asked_for(
     new_storage: NewStorage,
 ) -> None:
+    class Hiding(JsonPlusSerializer):
+        """Somebody's own, which may encrypt, too."""
+
     async with new_storage() as storage:
-        for asked, threads in ((None, 0), (False, 0), (True, 1)):
-            saver = MastraSaver(storage, serde=EncryptedSerializer(Mask()), conversations=asked)
+
+        async def threads_with(serde: SerializerProtocol, **asked: bool) -> int:
+            saver = MastraSaver(storage, serde=serde, **asked)
             await chat(10).compile(checkpointer=saver).ainvoke(question(0, 10), config_of("t"))
-            assert len((await storage.list_threads()).items) == threads
+            found = len((await storage.list_threads()).items)
+            await saver.adelete_thread("t")
+            return found
+
+        for serde in (EncryptedSerializer(Mask()), Hiding()):
+            assert await threads_with(serde) == 0
+            assert await threads_with(serde, conversations=False) == 0
+            assert await threads_with(serde, conversations=True) == 1
+        assert await threads_with(JsonPlusSerializer()) == 1
 
 
 @on_sqlite
