@@ -40,6 +40,7 @@ async def checkpoint_pages(
     size: int | None,
 ) -> AsyncGenerator[list[Saved], None]:
     """The checkpoints that `alist` is about, as it describes them, `size` at a time."""
+    least = get_checkpoint_id(before) if before else None
     prefix: Key = ()
     if config is not None:
         place = Place.of(config)
@@ -47,9 +48,9 @@ async def checkpoint_pages(
         prefix = (place.thread,) if everywhere else place
         if checkpoint_id := get_checkpoint_id(config):
             rows = await storage.get_rows(CHECKPOINTS, [place.checkpoint(checkpoint_id)])
-            yield [Saved.of(row) for row in rows if row is not None]
+            named = [Saved.of(row) for row in rows if row is not None]
+            yield [saved for saved in named if not least or saved.id < least]
             return
-    least = get_checkpoint_id(before) if before else None
     until = order_of(least) if least else None
     size = _PAGE if size is None else max(1, min(_PAGE, size))
     async with aclosing(pages(storage, prefix, until=until, size=size)) as found:

@@ -247,6 +247,9 @@ class MastraSaver(Reading):
 
     async def _show(self, saved: Saved) -> None:
         """Make the rows of a conversation show a checkpoint."""
+        if CHANNEL not in saved.versions(self._codec):  # nothing was said yet
+            await self._conversations.clear(saved.thread_id)
+            return
         values, head = await self._values.read_head(saved)
         value = values.get(CHANNEL)
         digests = self._digests(head, value)

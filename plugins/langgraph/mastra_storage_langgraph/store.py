@@ -129,7 +129,7 @@ class MastraStore(BaseStore):
     async def _read(self, op: SearchOp | ListNamespacesOp) -> Any:
         if isinstance(op, ListNamespacesOp):
             return await self._namespaces(op)
-        if op.query is not None:
+        if op.query:
             raise UnsupportedError(
                 "MastraStore has no vector search: leave out `query`, and filter by members of the "
                 "value instead"

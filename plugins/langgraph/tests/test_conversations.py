@@ -249,6 +249,20 @@ async def test_messages_of_deleted_runs_are_gone(new_storage: NewStorage) -> Non
 
 
 @on_sqlite
+async def test_messages_of_deleted_runs_are_gone_where_nothing_was_said_before(
+    new_storage: NewStorage,
+) -> None:
+    async with new_storage() as storage:
+        saver = MastraSaver(storage)
+        thread = Checkpoints(saver, "t")
+        await thread.put(say="")
+        await thread.put({"run_id": "run-2"}, say="x", messages=[HumanMessage("x", id="1")])
+        assert await shown(storage, "t") == [("user", "x")]
+        await saver.adelete_for_runs(["run-2"])
+        assert await shown(storage, "t") == []
+
+
+@on_sqlite
 async def test_channels_of_other_things_are_no_conversation(new_storage: NewStorage) -> None:
     async with new_storage() as storage:
         saver = MastraSaver(storage)

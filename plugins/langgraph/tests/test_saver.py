@@ -429,6 +429,9 @@ async def test_listing_pages_through_any_number(new_storage: NewStorage) -> None
         ]
         assert [one.config for one in some] == [configs[n] for n in range(138, -1, -2)][:70]
         assert [one async for one in thread.saver.alist(config_of("t"), limit=0)] == []
+        for before, found in ((configs[7], 0), (configs[8], 1)):
+            listed = [one async for one in thread.saver.alist(configs[7], before=before)]
+            assert len(listed) == found
 
 
 def test_order_follows_the_time_in_ids() -> None:

@@ -214,6 +214,7 @@ async def test_what_is_not_valid_is_refused_and_nothing_written(new_storage: New
             await store.abatch([PutOp(("n",), "k", {}), PutOp(("n",), "l", {"a": {1, 2}})])
         with pytest.raises(UnsupportedError, match="vector"):
             await store.asearch(("n",), query="anything like it")
+        assert await store.asearch(("n",), query="") == []
         with pytest.raises(ValueError, match="GetOp"):
             await store.abatch(["nothing"])  # type: ignore[list-item]
         await store.aput(("a",), "k", {})

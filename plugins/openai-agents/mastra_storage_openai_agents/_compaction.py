@@ -15,6 +15,7 @@ from typing import Protocol
 from agents.items import TResponseInputItem
 
 from mastra_storage import MESSAGES, Delete, Message, Op, Put, Query, Row, Storage
+from mastra_storage_openai_agents._finishing import finished
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ async def _replace(storage: Storage, expected: list[Row], puts: list[Put]) -> bo
             return []
         return [*puts, *[Delete(MESSAGES, row.key) for row in expected]]
 
-    return bool(await storage.change_rows([(MESSAGES, row.key) for row in expected], change))
+    keys = [(MESSAGES, row.key) for row in expected]
+    return bool(await finished(storage.change_rows(keys, change)))
 
 
 async def _prune(
@@ -99,6 +101,6 @@ async def _prune(
             expired.append(row)
         if not expired:
             return
-        await storage.write_rows(*[Delete(MESSAGES, row.key) for row in expired])
+        await finished(storage.write_rows(*[Delete(MESSAGES, row.key) for row in expired]))
         if len(expired) < len(rows) or len(rows) < max(batch, 1):
             return

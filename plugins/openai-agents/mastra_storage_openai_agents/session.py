@@ -29,6 +29,7 @@ from mastra_storage import (
     Touch,
 )
 from mastra_storage_openai_agents._compaction import Snapshot, compaction_snapshot
+from mastra_storage_openai_agents._finishing import finished
 
 __all__ = ["MastraSession"]
 
@@ -51,7 +52,8 @@ class MastraSession:
     - `session_settings`: its `limit` is how many items a read without a limit gives.
 
     Any number of sessions, in any number of processes, may use one id at once. Errors are
-    those of `mastra_storage`; an item that JSON cannot hold is an `InvalidRecordError`.
+    those of `mastra_storage`; an item that JSON cannot hold is an `InvalidRecordError`. A change
+    whose caller is cancelled has happened or not when that one goes on, and does not come later.
     """
 
     session_id: str
@@ -104,7 +106,9 @@ class MastraSession:
         """
         if not items:
             return
-        messages = self._messages(items, at=self._time())
+        await finished(self._add(self._messages(items, at=self._time())))
+
+    async def _add(self, messages: list[Message]) -> None:
         try:
             await self._storage.save_messages(messages)
         except NotFoundError:
@@ -121,7 +125,7 @@ class MastraSession:
         seen: Row | None = None
         while rows := await self._storage.find_rows(newest):
             [row] = rows
-            removed = await self._remove(row)
+            removed = await finished(self._remove(row))
             if removed is not None:
                 return cast(TResponseInputItem, removed.content)
             if seen is not None and seen.key == row.key:
@@ -132,6 +136,9 @@ class MastraSession:
 
     async def clear_session(self) -> None:
         """Remove all items. The thread stays, with its title and metadata."""
+        await finished(self._clear())
+
+    async def _clear(self) -> None:
         items = DeletePrefix(MESSAGES, (self.session_id,))
         try:
             await self._storage.write_rows(self._touch(), items)

@@ -350,3 +350,42 @@ def test_a_url_is_no_storage() -> None:
     url: Any = "sqlite:///agent.db"
     with pytest.raises(InvalidArgumentError, match="open_storage"):
         MastraSession("trip", url)
+
+
+@pytest.mark.parametrize("change", ["add_items", "pop_item", "clear_session"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_a_cancelled_call_does_is_done_when_it_ends(change: str, times: int) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with Storage(backend) as storage:
+        session = MastraSession("trip", storage)
+        await session.add_items(said("old"))
+        backend.delay("write", seconds=0.2)
+        calls = {
+            "add_items": lambda: session.add_items(said("new")),
+            "pop_item": session.pop_item,
+            "clear_session": session.clear_session,
+        }
+        call = asyncio.ensure_future(calls[change]())
+        for _ in range(times):
+            await asyncio.sleep(0.05)
+            call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        at_once = texts(await session.get_items())
+        await asyncio.sleep(0.3)
+        assert at_once == texts(await session.get_items())
+        assert at_once == (["old", "new"] if change == "add_items" else [])
+
+
+async def test_a_change_that_fails_behind_a_cancellation_is_a_cancellation() -> None:
+    backend = FaultyBackend(MemoryBackend())
+    async with Storage(backend) as storage:
+        session = MastraSession("trip", storage)
+        await session.add_items(said("old"))
+        backend.delay("write", seconds=0.1)
+        backend.fail("write", after=True)
+        adding = asyncio.create_task(session.add_items(said("new")))
+        await asyncio.sleep(0.02)
+        adding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
