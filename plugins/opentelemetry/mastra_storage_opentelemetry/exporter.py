@@ -233,7 +233,10 @@ class MastraSpanExporter(SpanExporter):
                 traces.append(trace_of(span, thread_id=self._thread_id, run_id=self._run_id))
             except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError) as exc:
                 self._queue.refuse(1)
-                self._log.warning("a span was not kept: no record can be made of it: %r", exc)
+                # Not its text, which may have content in it.
+                self._log.warning(
+                    "a span was not kept: no record can be made of it (%s)", type(exc).__name__
+                )
         return traces
 
     def _leave_to_parent(self) -> None:

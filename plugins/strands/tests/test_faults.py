@@ -212,10 +212,11 @@ async def test_a_cancelled_run_leaves_out_no_message_that_the_agent_has() -> Non
 async def test_a_session_goes_on_after_its_thread_was_deleted(new_storage: NewStorage) -> None:
     async with MastraStrandsStorage(new_storage()) as storage, new_storage() as core:
         agent = await asyncio.to_thread(agent_with, storage)
+        agent.state.set("booked", "Oslo")
         await agent.invoke_async("Oslo")
         await core.delete_thread("trip/default")
         again = await asyncio.to_thread(agent_with, storage)
-        assert again.messages == []
+        assert (again.messages, again.state.get()) == ([], {"booked": "Oslo"})
         await again.invoke_async("Bergen")
         assert len(await core.get_messages("trip/default")) == 4
 
