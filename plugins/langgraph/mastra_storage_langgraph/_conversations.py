@@ -7,8 +7,8 @@ checkpoint; a checkpoint that follows another one is a branch, and the rows are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Container, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 
 from langchain_core.messages import BaseMessage
@@ -40,6 +40,9 @@ __all__ = ["CHANNEL", "NOTHING", "Conversations", "Shown"]
 
 CHANNEL: Final = "messages"
 """The channel that holds a conversation."""
+
+_MOMENT: Final = timedelta(microseconds=1)
+_SECOND_MOMENT: Final = datetime.min.replace(tzinfo=timezone.utc) + _MOMENT
 
 # How many messages, of all threads together, are known to be shown.
 _BOUND: Final = 200_000
@@ -129,11 +132,13 @@ class Conversations:
     ) -> list[Op]:
         """The ops, given what the rows show."""
         other = [name for name, one in messages.items() if shown.digests.get(name) != one[1]]
-        # A message that is replaced keeps its time, and so its place.
-        keys = [(thread, name) for name in other if name in shown.digests]
+        behind = _behind(messages, shown.digests)
+        needed = {behind.get(name, name) for name in other}
+        keys = [(thread, name) for name in needed if name in shown.digests]
         rows = await self._storage.get_rows(MESSAGES, keys)
         old = {row.key[1]: row for row in rows if row is not None}
-        puts = [self._put(thread, name, messages[name][0], old.get(name), now) for name in other]
+        times = _times(messages, old, behind, now)
+        puts = [self._put(thread, name, messages[name][0], times[name]) for name in other]
         gone = [name for name in shown.digests if name not in messages]
         return [*puts, *[Delete(MESSAGES, (thread, name)) for name in gone]]
 
@@ -141,9 +146,10 @@ class Conversations:
         """The ops, with the rows read. Messages of somebody else in the thread are left alone."""
         rows = await self._storage.find_rows(Query(table=MESSAGES, prefix=(thread,)))
         old = {row.key[1]: row for row in rows}
+        times = _times(messages, old, _behind(messages, old), now)
         ops: list[Op] = []
         for name, (message, _) in messages.items():
-            put = self._put(thread, name, message, old.get(name), now)
+            put = self._put(thread, name, message, times[name])
             if name not in old or put.row.value != old[name].value:
                 ops.append(put)
         for name, row in old.items():
@@ -152,10 +158,7 @@ class Conversations:
                 ops.append(Delete(MESSAGES, row.key))
         return ops
 
-    def _put(
-        self, thread: str, name: str, message: BaseMessage, old: Row | None, now: datetime
-    ) -> Put:
-        created_at = now if old is None else MESSAGES.record_of(old).created_at
+    def _put(self, thread: str, name: str, message: BaseMessage, created_at: datetime) -> Put:
         try:
             shown = message_of(thread, name, message, created_at)
             row = self._storage.new_row(MESSAGES, shown)
@@ -213,6 +216,35 @@ class Conversations:
         if not self.concerns(Place(thread, "")):
             return []
         return [DeletePrefix(MESSAGES, (thread,)), Delete(THREADS, (thread,))]
+
+
+def _behind(messages: Messages, there: Container[str]) -> dict[str, str]:
+    """For each new message that comes before one that stays: that one."""
+    found: dict[str, str] = {}
+    stays = None
+    for name in reversed(messages):
+        if name in there:
+            stays = name
+        elif stays is not None:
+            found[name] = stays
+    return found
+
+
+def _times(
+    messages: Messages, old: Mapping[str, Row], behind: Mapping[str, str], now: datetime
+) -> dict[str, datetime]:
+    """The times of messages, which say where they stand.
+
+    One that is replaced keeps its own. One that comes before one that stays, as a summary does,
+    is a moment older than that one.
+    """
+    times: dict[str, datetime] = {}
+    for name in messages:
+        row = old.get(behind.get(name, name))
+        times[name] = now if row is None else MESSAGES.record_of(row).created_at
+        if row is not None and name in behind:
+            times[name] = max(times[name], _SECOND_MOMENT) - _MOMENT
+    return times
 
 
 def _showing(

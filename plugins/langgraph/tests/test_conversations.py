@@ -13,6 +13,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 from mastra_storage_langgraph import MastraSaver
 from test_saver import Mask
@@ -106,6 +107,26 @@ async def test_messages_are_added_changed_and_removed(new_storage: NewStorage) -
         graph = editing().compile(checkpointer=MastraSaver(storage))
         await graph.ainvoke({"messages": [RemoveMessage(id="c")]}, config)
         assert await shown(storage, "t") == [expected[0], expected[2]]
+
+
+async def test_a_summary_stands_before_what_it_leaves(new_storage: NewStorage) -> None:
+    config = config_of("t")
+
+    def summed_up(*texts: str) -> list[Any]:
+        kept = [HumanMessage(text, id=text) for text in texts]
+        return [RemoveMessage(id=REMOVE_ALL_MESSAGES), *kept]
+
+    async with new_storage() as storage:
+        graph = editing().compile(checkpointer=MastraSaver(storage))
+        for text in ("a", "b", "c"):
+            await graph.ainvoke({"messages": [HumanMessage(text, id=text)]}, config)
+        steps = [("sum", "of a", "b", "c"), ("b", "between", "c", "d")]
+        await graph.ainvoke({"messages": summed_up(*steps[0])}, config)
+        assert [content for _, content in await shown(storage, "t")] == [*steps[0]]
+    async with new_storage() as storage:  # and by a process that has not seen them
+        graph = editing().compile(checkpointer=MastraSaver(storage))
+        await graph.ainvoke({"messages": summed_up(*steps[1])}, config)
+        assert [content for _, content in await shown(storage, "t")] == [*steps[1]]
 
 
 @on_sqlite_and_convex
