@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import get_checkpoint_id
 from msgspec import structs
 
-from mastra_storage import Key, Query, Storage
+from mastra_storage import Key, Query, Row, Storage
 from mastra_storage_langgraph._saved import Saved
-from mastra_storage_langgraph.tables import CHECKPOINTS, Place, order_of
+from mastra_storage_langgraph.tables import CHECKPOINTS, Place, key_part, order_of
 
 __all__ = ["checkpoint_pages", "pages"]
 
@@ -48,6 +48,8 @@ async def checkpoint_pages(
         prefix = (place.thread,) if everywhere else place
         if checkpoint_id := get_checkpoint_id(config):
             rows = await storage.get_rows(CHECKPOINTS, [place.checkpoint(checkpoint_id)])
+            if everywhere and rows == [None]:
+                rows = await _of_id(storage, place, checkpoint_id)
             named = [Saved.of(row) for row in rows if row is not None]
             yield [saved for saved in named if not least or saved.id < least]
             return
@@ -56,3 +58,11 @@ async def checkpoint_pages(
     async with aclosing(pages(storage, prefix, until=until, size=size)) as found:
         async for page in found:
             yield [saved for saved in page if not least or saved.id < least]
+
+
+async def _of_id(storage: Storage, place: Place, checkpoint_id: str) -> list[Row | None]:
+    """The checkpoint of a thread, of whichever namespace, that has this id."""
+    at = order_of(checkpoint_id)
+    query = Query(table=CHECKPOINTS, prefix=(place.thread,), since=at, until=at)
+    rows = await storage.find_rows(query)
+    return [row for row in rows if row.key[2] == key_part(checkpoint_id)]

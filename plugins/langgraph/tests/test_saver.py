@@ -434,6 +434,18 @@ async def test_listing_pages_through_any_number(new_storage: NewStorage) -> None
             assert len(listed) == found
 
 
+async def test_a_checkpoint_of_a_subgraph_is_listed_by_its_id(new_storage: NewStorage) -> None:
+    async with new_storage() as storage:
+        saver = MastraSaver(storage)
+        threads = [Thread(saver, "t"), Thread(saver, "t", "sub:1"), Thread(saver, "other", "sub:1")]
+        configs = [await thread.put(number=n) for n in range(2) for thread in threads]
+        named = config_of("t", checkpoint_id=configs[1]["configurable"]["checkpoint_id"])
+        assert [one.config async for one in saver.alist(named)] == [configs[1]]
+        assert [one async for one in saver.alist(named, before=configs[0])] == []
+        named["configurable"]["checkpoint_ns"] = ""
+        assert [one async for one in saver.alist(named)] == []
+
+
 def test_order_follows_the_time_in_ids() -> None:
     ids = [str(uuid6()) for _ in range(100)]
     orders = list(map(order_of, ids))
