@@ -110,8 +110,9 @@ class Writer:
         with suppress(Empty):
             job = self._jobs.get(timeout=patience)
             while job is not None:
-                jobs.append(job)
-                size += len(job.ops)
+                if not job.done.cancelled():  # else nobody wants it any more
+                    jobs.append(job)
+                    size += len(job.ops)
                 if size >= _MAX_OPS:
                     return jobs, False
                 job = self._jobs.get_nowait()

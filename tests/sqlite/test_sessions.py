@@ -193,6 +193,24 @@ async def test_nobody_waits_for_a_lock_on_behalf_of_those_who_gave_up(path: Path
         assert thread.title == "0"
 
 
+async def test_what_waits_behind_another_write_is_left_out_once_it_is_cancelled(path: Path) -> None:
+    async with Storage(SqliteBackend(path)) as storage:
+        await save(storage, "0")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            saves = []
+            for name in ("first", "cancelled", "last"):
+                thread = Thread(id=name, resource_id="r")
+                saves.append(asyncio.create_task(storage.save_thread(thread)))
+                await asyncio.sleep(0.1)
+            saves[1].cancel()
+            await asyncio.wait(saves[1:2])
+            other.execute("ROLLBACK")
+        await asyncio.gather(saves[0], saves[2])
+        assert {one.id for one in await storage.get_threads_by_resource_id("r")} >= {"first", "last"}
+        assert await storage.get_thread_by_id("cancelled") is None
+
+
 ROW = {"order": 1, "seq": 1, "updated": 1}
 
 
