@@ -26,11 +26,6 @@ from mastra_storage_convex._answers import DEPLOY, TransactionTooLargeError
 from mastra_storage_convex.layout import CONVEX_NAMES, DocumentLayout, layout_of
 from mastra_storage_convex.wire import Outcome, int64
 
-# No document of Convex is larger, in bytes.
-_DOCUMENT_BYTES = 2**20
-# A document can be by so much larger than the JSON of its op.
-_OVERHEAD = 256
-
 _NAMES = {convex: name for name, convex in CONVEX_NAMES.items()}
 
 
@@ -108,21 +103,15 @@ def failure_of(outcome: Outcome, ops: Iterable[EncodedOp]) -> StorageError | Non
             return ConflictError(f"there is already a row {key!r} in table {table!r}")
         return ConflictError(f"the row {key!r} of table {table!r} has changed")
     if outcome.status == "large":
-        return _too_large(table, key, ops)
+        return TooLargeError(
+            f"the record {key!r} of table {table!r} is larger than a document of Convex can be "
+            "with its keys and fields; keep large content elsewhere and refer to it"
+        )
+    if outcome.status == "full":
+        return TransactionTooLargeError("a write was more than one transaction of Convex may be")
     if outcome.status == "busy":
         return BusyError(
             f"too many deletions of table {table!r} are still under way in the deployment; "
             "try again later"
         )
     return UnsupportedError(f"system:write gives outcomes that this version cannot read; {DEPLOY}")
-
-
-def _too_large(table: str, key: Key, ops: Iterable[EncodedOp]) -> TooLargeError:
-    """The error for a row that no document can hold, or else for all of a call."""
-    most = max((len(op.json) for op in ops if subject(op.op) == (table, key)), default=0)
-    if most + _OVERHEAD > _DOCUMENT_BYTES:
-        return TooLargeError(
-            f"the record {key!r} of table {table!r} is larger than a document of Convex can be "
-            "with its keys and fields; keep large content elsewhere and refer to it"
-        )
-    return TransactionTooLargeError("a write was more than one transaction of Convex may be")

@@ -67,7 +67,7 @@ POSITION = st.none() | st.fixed_dictionaries(
     {"order": INT64, "seq": INT64, "key": st.lists(texts(max_size=3), max_size=3)}
 )
 OUTCOME = st.fixed_dictionaries(
-    {"status": st.sampled_from(["ok", "conflict", "missing", "large", "gone"])},
+    {"status": st.sampled_from(["ok", "conflict", "missing", "large", "full", "gone"])},
     optional={"table": st.sampled_from(["threads", ""]), "key": st.just(["t"])},
 )
 LISTS = st.lists(DOCUMENT, max_size=3)

@@ -464,7 +464,7 @@ class TestParts:
         "refusal",
         [
             TransactionTooLargeError("too much"),
-            [Outcome(status="large", table="documents", key=("own", "0"))],
+            [Outcome(status="full", table="documents", key=("own", "0"))],
         ],
     )
     async def test_are_made_smaller_until_they_fit(
@@ -532,7 +532,7 @@ class TestParts:
         functions.answers = [[OK, Outcome(status="large", table="documents", key=("own", "b"))]]
         first, second = await asyncio.gather(
             writer.write([put("a")]),
-            writer.write([put("b", 2**20), put("c")]),
+            writer.write([put("b"), put("c")]),
             return_exceptions=True,
         )
         assert first is None

@@ -362,6 +362,19 @@ class TestParts:
         assert await convex.counts() == {}
         assert await store.get_messages("t") == []
 
+    async def test_rows_that_only_their_request_makes_large_are_replaced(
+        self, store: Storage
+    ) -> None:
+        # With each quote escaped twice a row is of more than 1 MiB in a request, and the rows that
+        # are replaced are, all together, more than one transaction may read.
+        first, second = (
+            [message(f"m{number}", content='say "hi"\n' * 80_000 + end) for number in range(10)]
+            for end in ("", "!")
+        )
+        for messages in (first, second):
+            await store.save_messages(messages)
+            assert await store.get_messages("t") == messages
+
     async def test_what_fields_make_too_large_is_refused_alone(
         self, convex: ConvexServer, store: Storage
     ) -> None:

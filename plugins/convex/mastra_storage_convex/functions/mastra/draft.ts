@@ -29,10 +29,10 @@ interface Found extends Place {
   readonly isVisible: boolean;
 }
 
-/** A call cannot happen, or not in this transaction. */
+/** A call cannot happen; when a transaction is `full`, not in this one. */
 export class Refusal extends Error {
   constructor(
-    readonly status: "conflict" | "missing" | "busy" | "large",
+    readonly status: "conflict" | "missing" | "busy" | "large" | "full",
     readonly place: Place,
   ) {
     super(status);
@@ -90,7 +90,7 @@ export class Layer {
     const own = among(this.dropped);
     this.draft.purged.add(table);
     if (active.length + among(this.draft.dropped) + own >= ACTIVE_PURGES) {
-      throw new Refusal(own < ACTIVE_PURGES ? "busy" : "large", { table, key: prefix });
+      throw new Refusal(own < ACTIVE_PURGES ? "busy" : "full", { table, key: prefix });
     }
   }
 }

@@ -160,6 +160,7 @@ export const outcome = v.union(
       v.literal("missing"),
       v.literal("busy"),
       v.literal("large"),
+      v.literal("full"),
     ),
     table: v.string(),
     key: v.array(v.string()),

@@ -20,7 +20,7 @@ export async function carryOut(ctx: MutationCtx, calls: readonly Call[]): Promis
     outcomes.push(outcome);
     size += sizeOf(outcome);
   }
-  if (outcomes.length === 0) outcomes.push(...calls.slice(0, 1).map(tooLarge));
+  if (outcomes.length === 0) outcomes.push(...calls.slice(0, 1).map(tooMuch));
   await draft.flush();
   return outcomes;
 }
@@ -41,9 +41,9 @@ async function tried(draft: Draft, call: Call): Promise<Outcome | null> {
 }
 
 /** For a call that has no room even in a transaction of its own. */
-function tooLarge({ ops }: Call): Outcome {
+function tooMuch({ ops }: Call): Outcome {
   const [op] = ops;
-  return op ? refused(new Refusal("large", placeOf(op))) : OK;
+  return op ? refused(new Refusal("full", placeOf(op))) : OK;
 }
 
 function refused({ status, place }: Refusal): Outcome {
