@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from mastra_storage.arguments import choice_argument, count_argument
-from mastra_storage.backend import Position, Query
+from mastra_storage.backend import Delete, DeletePrefix, Op, Position, Put, Query, Touch
 from mastra_storage.errors import InvalidArgumentError
 from mastra_storage.schema import Key, Table
 from mastra_storage.validation import check_id
@@ -31,15 +31,22 @@ def key_argument(table: Table, key: Key) -> Key:
     return _key_parts(table, key)
 
 
+def op_argument(op: Op) -> Op:
+    """An op on rows that its table can have; raises `InvalidArgumentError` for another."""
+    instance(op, "an op", Put, Delete, DeletePrefix, Touch)
+    if isinstance(op, DeletePrefix):
+        _check_prefix(instance(op.table, "table", Table), op.prefix, "prefix")
+    else:
+        key_argument(op.table, op.key)
+    if isinstance(op, Touch):
+        order_argument(instance(op.at, "at", int), "at")
+    return op
+
+
 def query_argument(query: Query) -> Query:
     """A query that rows of its table can answer; raises `InvalidArgumentError` for another."""
     table = instance(instance(query, "query", Query).table, "query.table", Table)
-    if not isinstance(query.prefix, tuple) or len(query.prefix) > len(table.key):
-        raise InvalidArgumentError(
-            f"query.prefix has the first parts of a key of table {table.name!r}, a tuple of "
-            f"{', '.join(table.key)}"
-        )
-    _key_parts(table, query.prefix)
+    _check_prefix(table, query.prefix, "query.prefix")
     for name, values in query.fields.items():
         if name not in table.fields:
             raise InvalidArgumentError(
@@ -79,6 +86,15 @@ def instance(value: T, name: str, *kinds: type) -> T:
 def kind_of(value: Any) -> str:
     """What a value is called in errors, which do not repeat it."""
     return type(value).__name__
+
+
+def _check_prefix(table: Table, prefix: Key, name: str) -> None:
+    if not isinstance(prefix, tuple) or len(prefix) > len(table.key):
+        raise InvalidArgumentError(
+            f"{name} has the first parts of a key of table {table.name!r}, a tuple of "
+            f"{', '.join(table.key)}"
+        )
+    _key_parts(table, prefix)
 
 
 def _key_parts(table: Table, parts: Key) -> Key:

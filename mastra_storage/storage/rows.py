@@ -10,7 +10,7 @@ from typing import Any, cast
 from msgspec import structs
 
 from mastra_storage.arguments import list_argument, time_argument
-from mastra_storage.backend import Delete, DeletePrefix, Op, Put, Query, Touch
+from mastra_storage.backend import Delete, Op, Put, Query
 from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
 from mastra_storage.records import to_microseconds
 from mastra_storage.schema import Key, Row, Table
@@ -21,6 +21,7 @@ from mastra_storage.storage._row_arguments import (
     instance,
     key_argument,
     kind_of,
+    op_argument,
     order_argument,
     query_argument,
 )
@@ -91,11 +92,11 @@ class Rows(Engine):
         `if_version` has a meaning on stores with `compare_and_set` alone: see `change_rows`.
         In `large` tables, put rows here that are new or that have the value they had; what
         replaces a value goes through `change_rows`, which removes the parts of the old one.
+        Raises `InvalidArgumentError` for an op whose key is none of its table's.
         """
-        for op in ops:
-            instance(op, "an op", Put, Delete, DeletePrefix, Touch)
-        if ops:
-            await self._write(*with_parts(ops, self.capabilities.max_record_bytes))
+        checked = [*map(op_argument, ops)]
+        if checked:
+            await self._write(*with_parts(checked, self.capabilities.max_record_bytes))
 
     @operation
     async def change_rows(
@@ -133,7 +134,7 @@ class Rows(Engine):
             known = dict(zip(wanted, stored, strict=True))
             ops = []
             for op in list_argument(change(whole), "what change gives"):
-                instance(op, "an op", Put, Delete, DeletePrefix, Touch)
+                op_argument(op)
                 # A row that was not there is not deleted: by now it may be another's.
                 if not isinstance(op, Delete) or known.get((op.table, op.key), op) is not None:
                     ops.append(op)

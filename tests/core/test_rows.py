@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -27,6 +27,7 @@ from mastra_storage import (
     Storage,
     StorageError,
     Table,
+    Touch,
     UnavailableError,
     open_storage,
 )
@@ -103,6 +104,31 @@ async def test_a_row_has_the_place_and_the_end_it_was_given(storage: Storage) ->
 async def test_a_key_of_another_form_is_refused(storage: Storage, key: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         await storage.get_rows(NOTES, [key])
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Delete(NOTES, ("o",)),
+        Delete(NOTES, ("o", "n", "n")),
+        DeletePrefix(NOTES, ("o", "n", "n")),
+        DeletePrefix(NOTES, cast(Any, "o")),
+        Touch(NOTES, ("o",), 1),
+        Touch(NOTES, ("o", "n"), 2**63),
+        Touch(NOTES, ("o", "n"), cast(Any, None)),
+        Put(Row(NOTES, ("o",), b"{}", 1, 1, {}, 1)),
+        cast(Any, ("o", "n")),
+    ],
+    ids=repr,
+)
+async def test_ops_of_no_row_of_their_table_are_refused(storage: Storage, op: Op) -> None:
+    there = note(storage, "there")
+    await storage.write_rows(Put(there))
+    with pytest.raises(InvalidArgumentError):
+        await storage.write_rows(Put(note(storage, "more", "m")), op)
+    with pytest.raises(InvalidArgumentError):
+        await storage.change_rows([(NOTES, there.key)], lambda rows: [op])
+    assert [row.key for row in await storage.find_rows(Query(table=NOTES))] == [there.key]
 
 
 async def test_a_change_sees_what_others_changed(storage: Storage) -> None:

@@ -371,9 +371,9 @@ class TestParts:
             [message(f"m{number}", content='say "hi"\n' * 80_000 + end) for number in range(10)]
             for end in ("", "!")
         )
-        for messages in (first, second):
-            await store.save_messages(messages)
-            assert await store.get_messages("t") == messages
+        for batch in (first, second):
+            await store.save_messages(batch)
+            assert await store.get_messages("t") == batch
 
     async def test_what_fields_make_too_large_is_refused_alone(
         self, convex: ConvexServer, store: Storage
