@@ -36,6 +36,7 @@ from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, MAX_VALUE_BYTES, P
 from mastra_storage_cloudflare.layout import Layout, layout_of
 from mastra_storage_cloudflare.options import retention_option, seconds_option
 from mastra_storage_cloudflare.overlay import OverlayKV, written_at
+from mastra_storage_cloudflare.places import place_of
 from mastra_storage_cloudflare.queries import find, list_all
 from mastra_storage_cloudflare.reader import Reader
 from mastra_storage_cloudflare.touches import Touches
@@ -213,7 +214,7 @@ class CloudflareBackend(Backend):
         if put.if_version is not None:
             raise UnsupportedError("KV has no compare-and-set; nothing was written")
         old = self._overlay.own(layout.table.name, name)
-        place = None if old is None else layout.place(old)
+        place = None if old is None else place_of(old)
         if place is not None and place.has_expired():
             place = None
         if put.keep_place and place is not None and int(place.order) == row.order:

@@ -12,26 +12,24 @@ the time in its metadata.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import blake2b
-from typing import Annotated, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import structs
 
 from mastra_storage import InvalidRecordError, Key, Query, Row, StorageError, Table, TooLargeError
 from mastra_storage_cloudflare.kv import (
     LEAST_SECONDS_TO_EXPIRE,
     MAX_KEY_BYTES,
     MAX_METADATA_BYTES,
-    Entry,
     Found,
     Pair,
 )
+from mastra_storage_cloudflare.places import PLACE_CHARS, Place, newest_first, place_of
 
 # A part of a key or a field that is longer than there is room for is replaced by its hash,
 # marked by what no escaped text holds.
@@ -39,49 +37,11 @@ _HASH = "%~"
 _DIGEST_BYTES = 42
 _FIELD_BYTES = 100
 
-# Hexadecimal digits of a place in an index key.
-_PLACE_CHARS = 32
-_INDEX = re.compile(f"[0-9a-f]{{{_PLACE_CHARS}}}:")
-
 _MOST_BYTES_OF_CHAR = 4  # in UTF-8
-
-# Remembered by the metadata that says them, in all stores together: a listing has 1,000 at most.
-_PLACES = 2_048
-
-_SIGN = 2**63
-_MAX = 2**64 - 1
 
 # In seconds since 1970: KV takes no later time, in 32 bits. Such keys stay; their rows end in time.
 _LATEST_EXPIRATION = 2**31 - 1
 
-
-# A whole number of at most 63 bits or so, as text: JavaScript would round numbers of that size.
-_Number: TypeAlias = Annotated[str, Meta(pattern=r"^-?[0-9]{1,19}$")]
-_OptionalNumber: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,19})?$")]
-
-
-class Place(Struct, frozen=True, gc=False, omit_defaults=True, rename={
-    "order": "o", "seq": "s", "written": "w", "version": "v", "updated": "u", "expires": "e",
-    "fields": "f", "key": "k",
-}):  # fmt: skip
-    """What the metadata of a record's key says."""
-
-    order: _Number
-    seq: _Number
-    written: _Number = "0"
-    version: str = ""
-    updated: _OptionalNumber = ""
-    expires: _OptionalNumber = ""
-    fields: tuple[str, ...] = ()
-    key: Key = ()
-
-    def has_expired(self) -> bool:
-        """Whether the row is gone, though KV may have it still."""
-        return bool(self.expires) and int(self.expires) <= time.time_ns() // 1000
-
-
-# The metadata of a listed key comes once more with its value.
-_place = lru_cache(_PLACES)(msgspec.json.Decoder(Place).decode)
 _members = msgspec.json.Decoder(dict[str, object]).decode
 
 
@@ -168,7 +128,7 @@ class Layout:
         return self.record_keys_of_index([index_key], start, prefix)[0]
 
     def record_keys_of_index(self, index_keys: Iterable[str], start: str, prefix: Key) -> list[str]:
-        before, skipped = self.record_prefix(prefix), len(start) + _PLACE_CHARS + 1
+        before, skipped = self.record_prefix(prefix), len(start) + PLACE_CHARS + 1
         return [before + key[skipped:] for key in index_keys]
 
     # -- rows --------------------------------------------------------------------------------
@@ -203,16 +163,9 @@ class Layout:
             )
         return metadata.decode()
 
-    def place(self, entry: Entry | Found | Pair) -> Place | None:
-        """The place in a key's metadata; `None` when it is not ours."""
-        try:
-            return _place(entry.metadata or "")
-        except msgspec.MsgspecError:
-            return None
-
     def row(self, name: str, found: Found, touched: int | None) -> Row:
         """The row of a record that was read."""
-        place = self.place(found)
+        place = place_of(found)
         if place is None:
             raise StorageError(
                 f"the value under key {name!r} was not written by mastra-storage: its key has no "
@@ -327,27 +280,6 @@ def shorten(value: str) -> str:
 
 def is_short(value: str) -> bool:
     return value.startswith(_HASH)
-
-
-def newest_first(order: int, seq: int) -> str:
-    """A place as text that sorts in the reverse of time."""
-    return f"{_MAX - (order + _SIGN):016x}{_MAX - seq:016x}"
-
-
-def is_index(key: str, start: str) -> bool:
-    """Whether a key that begins with `start` is an index key."""
-    return _INDEX.match(key, len(start)) is not None
-
-
-def place_text(index_key: str, start: str) -> str:
-    """The place in an index key, as text that sorts in the reverse of time."""
-    return index_key[len(start) : len(start) + _PLACE_CHARS]
-
-
-def place_of_index(index_key: str, start: str) -> tuple[int, int]:
-    """The order and seq in an index key."""
-    text = place_text(index_key, start)
-    return _MAX - int(text[:16], 16) - _SIGN, _MAX - int(text[16:], 16)
 
 
 def _digest(text: str) -> str:

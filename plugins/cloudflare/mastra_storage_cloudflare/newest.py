@@ -10,7 +10,8 @@ from msgspec import Struct
 from mastra_storage import Position, Query, Result, Row
 from mastra_storage_cloudflare.ahead import Ahead, is_exact
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry
-from mastra_storage_cloudflare.layout import Layout, is_index, place_of_index, place_text
+from mastra_storage_cloudflare.layout import Layout
+from mastra_storage_cloudflare.places import is_index, place_of, place_of_index, place_text
 from mastra_storage_cloudflare.ranks import Rank, after_rank, rank_key
 from mastra_storage_cloudflare.reader import Reader
 
@@ -128,7 +129,7 @@ class _Index:
         if query.since is not None and self._place(entry.key)[0] < query.since:
             self._ended = True
             return False
-        place = self._layout.place(entry)
+        place = place_of(entry)
         if place is None or not self._matches(place):
             return False
         return self._after is None or self._rank(entry.key) < self._after

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from mastra_storage import Position, Query, Result
 from mastra_storage_cloudflare.ahead import Ahead
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry
-from mastra_storage_cloudflare.layout import Layout, Place
+from mastra_storage_cloudflare.layout import Layout
 from mastra_storage_cloudflare.newest import MAX_HINT, newest
 from mastra_storage_cloudflare.overlay import written_at
+from mastra_storage_cloudflare.places import Place, place_of
 from mastra_storage_cloudflare.ranks import Rank, after_rank, is_behind, rank_key
 from mastra_storage_cloudflare.reader import Reader
 
@@ -96,7 +97,7 @@ async def _walk(kv: KV, reader: Reader, layout: Layout, query: Query) -> Result:
         names = [
             entry.key
             for entry in listing.entries
-            if entry.key > behind and (place := layout.place(entry)) is not None and matches(place)
+            if entry.key > behind and (place := place_of(entry)) is not None and matches(place)
         ]
         # More keys than rows may be listed, and those of rows that are gone by now.
         for start in range(0, len(names), limit):
@@ -161,7 +162,7 @@ async def _places(kv: KV, layout: Layout, query: Query) -> dict[str, Place]:
     found: dict[str, Place] = {}
     start, prefix = _field_index_of(layout, query), layout.record_prefix(query.prefix)
     async for entry in list_all(kv, layout.table.name, start or prefix):
-        place = layout.place(entry)
+        place = place_of(entry)
         if place is None:
             continue
         name = entry.key

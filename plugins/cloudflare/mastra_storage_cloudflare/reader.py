@@ -13,8 +13,9 @@ from msgspec import structs
 from mastra_storage import Key, Row
 from mastra_storage_cloudflare.futures import all_of
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, Found
-from mastra_storage_cloudflare.layout import Layout, place_of_index
+from mastra_storage_cloudflare.layout import Layout
 from mastra_storage_cloudflare.overlay import written_at
+from mastra_storage_cloudflare.places import place_of_index
 from mastra_storage_cloudflare.recall import Recall
 from mastra_storage_cloudflare.touches import Touches
 

@@ -13,7 +13,8 @@ from mastra_storage_cloudflare.kv import (
     Entry,
     Found,
 )
-from mastra_storage_cloudflare.layout import Layout, newest_first, place_of_index
+from mastra_storage_cloudflare.layout import Layout
+from mastra_storage_cloudflare.places import newest_first, place_of, place_of_index
 from msgspec import structs
 
 from mastra_storage import (
@@ -143,7 +144,7 @@ def test_fields_of_any_length_are_found_and_come_back(size: int) -> None:
     record, index = found.pairs(given_row)
     assert found.row(record.key, Found(record.value, record.metadata), None) == given_row
     assert index.key.startswith(found.field_prefix("resource_id", long))
-    place = found.place(Entry(record.key, record.metadata))
+    place = place_of(Entry(record.key, record.metadata))
     assert place is not None
     for wanted, matches in ((long, True), (long + "x", False)):
         query = Query(table=THREADS, fields={"resource_id": (wanted,)})
@@ -195,7 +196,7 @@ def test_the_tables_of_the_contract_hold_the_longest_ids(table: Table) -> None:
 def test_values_of_others_are_named() -> None:
     messages = Layout("", MESSAGES)
     for metadata in (None, "{}", '{"o":1}', "[]", "null"):
-        assert messages.place(Entry("mastra_messages:t:m", metadata)) is None
+        assert place_of(Entry("mastra_messages:t:m", metadata)) is None
         with pytest.raises(StorageError, match=r"mastra_messages:t:m.*not written by"):
             messages.row("mastra_messages:t:m", Found(b"{}", metadata), None)
 
