@@ -133,8 +133,8 @@ def function_failure(message: str, path: str) -> StorageError:
         )
     if _DOCUMENT.search(message):
         return TooLargeError(
-            f"a record is larger or nested deeper than a document of Convex may be{request}; "
-            "keep large content elsewhere and refer to it"
+            "a record, or what was asked for, is larger or nested deeper than Convex takes in "
+            f"one{request}; keep large content elsewhere and refer to it, or ask for less at a time"
         )
     if "Documents read from or written to" in message or "OptimisticConcurrency" in message:
         return _overloaded("OptimisticConcurrencyControlFailure")
