@@ -74,6 +74,10 @@ class Table(Struct, frozen=True, kw_only=True, cache_hash=True):
     - `large`: values of any size. Those past what a backend holds are kept in parts, rows of the
       table `{name}_parts`; read such a table by `get_rows`, `find_rows` and `load`.
 
+    A later definition of a table that has rows may have more `fields`, behind those it had. Rows
+    are in the listings that were defined when they were stored, so that whatever else changes
+    about `fields`, `ordered` or `listings` asks for all of them to be put again.
+
     An adapter for an agent runtime defines its own, and registers it:
 
         CHECKPOINTS = Table(name="my_checkpoints", key=("thread_id", "id"), ordered=(1,))

@@ -83,11 +83,15 @@ class FunctionFailedError(StorageError):
     """A function failed, and Convex does not tell why, as in production."""
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading an answer as JSON may raise."""
+
+
 def decoded(content: bytes, kind: Any, path: str) -> Any:
     """The value, of type `kind`, in an answer of function `path` with status 200."""
     try:
         envelope = _decoder(kind)(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         raise _undecoded(content, path, exc) from exc
     if envelope.status == "error":
         raise function_failure(envelope.error_message, path)
@@ -105,7 +109,7 @@ def _undecoded(content: bytes, path: str, exc: Exception) -> StorageError:
     """The error for an answer that is not of the type expected."""
     try:
         status = msgspec.json.decode(content, type=_Envelope[Raw]).status
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         status = ""
     if status == "success":
         return UnsupportedError(f"{path} gives something else than this version reads; {DEPLOY}")
@@ -154,7 +158,7 @@ def failure_of(status: int, body: bytes, retry_after: str | None) -> StorageErro
     """The error that an answer with this status, not 200, stands for."""
     try:
         code = msgspec.json.decode(body, type=_Failure).code
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         code = ""
     code = code if re.fullmatch(r"\w{1,64}", code) else ""
     said = f"HTTP {status} {code}".rstrip()

@@ -67,10 +67,11 @@ class Writer:
             found.append(encoded(op))
             if number % _OPS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        until = asyncio.get_running_loop().time() + self._client.settings.timeout
+        timeout = self._client.settings.timeout
+        until = asyncio.get_running_loop().time() + timeout
         while True:
             try:
-                await self._done(_Call(found))
+                await self._done(_Call(found, timeout))
             except BusyError:
                 if asyncio.get_running_loop().time() > until:
                     raise
@@ -119,6 +120,8 @@ class Writer:
         ops = size = 0
         while self._waiting:
             call = self._waiting[0]
+            if call.until < asyncio.get_running_loop().time():
+                call.settle(_too_late(self._client.settings.timeout))
             if not call.done.done():  # nor cancelled, while it waited
                 ops, size = ops + len(call.ops), size + call.size
                 if taken and (ops > MAX_OPS or size > _MERGED_BYTES):
@@ -170,6 +173,10 @@ class Writer:
                 half = len(part) // 2
                 parts.extendleft((part[half:], part[:half]))
                 continue
+            if isinstance(failure, BusyError) and asyncio.get_running_loop().time() < call.until:
+                await asyncio.sleep(_BUSY_PAUSE)
+                parts.appendleft(part)
+                continue
             if failure is not None:
                 failed = [op for ops in (part, *parts) for op in ops]
                 if begun:
@@ -201,8 +208,9 @@ class Writer:
 class _Call:
     """A call of `write`, until it is done."""
 
-    def __init__(self, ops: list[EncodedOp]) -> None:
+    def __init__(self, ops: list[EncodedOp], timeout: float) -> None:
         self.ops = ops
+        self.until = asyncio.get_running_loop().time() + timeout
         self.size = sum(len(op.json) for op in ops)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -219,6 +227,12 @@ class _Call:
             if own is not failure:
                 own.__cause__ = failure
             self.done.set_exception(own)
+
+
+def _too_late(seconds: float) -> UnavailableError:
+    return UnavailableError(
+        f"the writes before this one took {seconds:g} seconds, and it was not sent; try again later"
+    )
 
 
 def _may_be_of_one(failure: BaseException) -> bool:

@@ -257,7 +257,7 @@ def _wait(state: RetryCallState) -> float:
     """The seconds until the next attempt."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RateLimitedError) and error.retry_after is not None:
-        return error.retry_after
+        return max(error.retry_after, _BACKOFF(state))
     return _BACKOFF(state)
 
 

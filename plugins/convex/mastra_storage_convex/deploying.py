@@ -31,7 +31,7 @@ __all__ = [
 SCHEMA = "schema.ts"
 
 # What tells that a schema of somebody's own has our tables in it.
-_MERGED = b"mastraTables"
+_MERGED = b"...mastraTables"
 
 # Convex takes a module of any of these; two of one name collide when it bundles them.
 _SUFFIXES = (".ts", ".tsx", ".js", ".jsx", ".mjs")
@@ -151,7 +151,8 @@ def _our_tables() -> set[str]:
 
 def _tables(text: bytes) -> list[str]:
     """The tables that a schema defines, as far as they are one a line."""
-    return re.findall(r"^\s*[\"']?(\w+)[\"']?\s*:\s*defineTable\(", text.decode(), re.MULTILINE)
+    lines = "\n".join(_lines(text))
+    return re.findall(r"^\s*[\"']?(\w+)[\"']?\s*:\s*defineTable\(", lines, re.MULTILINE)
 
 
 def copy(directory: Path, names: list[str]) -> None:

@@ -172,13 +172,16 @@ class DocumentLayout:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        lengths = [length for length in table.ordered if length > 0]
-        slots: tuple[int | str, ...] = (*lengths, *table.fields)
-        self.slots = slots[:SLOTS]
-        """What the groups of a document stand for: lengths of key prefixes, indexed fields.
+        lengths = [length for length in table.ordered if length > 0][:SLOTS]
+        fields = table.fields[: SLOTS - len(lengths)]
+        self.slots: dict[int | str, int] = {name: number for number, name in enumerate(fields)}
+        """Which group of a document stands for a length of key prefixes, or an indexed field.
 
-        The whole table in order needs no group.
+        Lengths count from the last group down, so that a table may gain of both. The whole table
+        in order needs no group.
         """
+        for number, length in enumerate(lengths, 1):
+            self.slots[length] = SLOTS - number
 
     def key(self, key: Key) -> Key:
         """A key, or the first parts of one, as ops take it."""
@@ -197,7 +200,7 @@ class DocumentLayout:
             "fields": row.fields,
             "row": place_of(row),
         }
-        for number, slot in enumerate(self.slots):
+        for slot, number in self.slots.items():
             if isinstance(slot, int):
                 document[f"group{number}"] = row.key[:slot]
             elif text := row.fields.get(slot):

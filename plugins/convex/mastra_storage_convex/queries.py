@@ -221,4 +221,4 @@ def _slot(layout: DocumentLayout, query: Query) -> dict[str, Any] | None:
 def _group(layout: DocumentLayout, slot: int | str, group: Key) -> dict[str, Any] | None:
     if slot not in layout.slots:
         return None
-    return {"index": layout.slots.index(slot), "group": group}
+    return {"index": layout.slots[slot], "group": group}

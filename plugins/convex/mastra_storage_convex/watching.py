@@ -23,7 +23,7 @@ from mastra_storage import (
     UnsupportedError,
     select,
 )
-from mastra_storage_convex._answers import DEPLOY, function_failure
+from mastra_storage_convex._answers import DEPLOY, UNREADABLE, function_failure
 from mastra_storage_convex.client import Settings, encoded
 from mastra_storage_convex.feeds import Call, Failed, Feed
 from mastra_storage_convex.layout import layout_of
@@ -38,7 +38,6 @@ _PAGE_ROWS = 1_024
 # How many rows are decoded before others get their turn.
 _ROWS_AT_ONCE = 64
 
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _log = logging.getLogger("mastra_storage.convex")
 _decode_page = msgspec.json.Decoder(Documents[Raw]).decode
@@ -127,7 +126,7 @@ class _Page:
         self._problem: Exception | None = None
         try:
             page = _decode_page(text)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             self._problem = exc
             return
         self.texts = [bytes(raw) for raw in page.rows]
@@ -157,7 +156,7 @@ class _Page:
                 found = dict(zip(new, layout.read(map(decode, new)), strict=True))
                 rows += [found.get(text) or self.known[text] for text in texts]
                 await asyncio.sleep(0)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             raise UnsupportedError(
                 "the functions of the deployment give something else than this version reads; "
                 + DEPLOY

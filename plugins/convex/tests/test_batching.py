@@ -561,6 +561,29 @@ class TestWaiting:
         assert caught.value.retryable
         assert len(functions.sent) > 1
 
+    async def test_a_deletion_that_is_refused_a_turn_among_parts_waits_for_it(
+        self, writer: Writer, functions: Functions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batching, "_BUSY_PAUSE", 0.01)
+        busy = Outcome(status="busy", table="documents", key=("own",))
+        functions.answers = [[OK], [busy], [busy], [OK]]
+        await writer.write(
+            [*[put(str(number)) for number in range(MAX_OPS)], DeletePrefix(OWN, ())]
+        )
+        assert [len(sent["calls"][0]["ops"]) for sent in functions.sent] == [MAX_OPS, 1, 1, 1]
+
+    async def test_what_waited_longer_than_a_call_may_take_is_not_sent(self) -> None:
+        functions = Functions(timeout=0.1)
+        functions.delay = 0.3
+        writer = Writer(cast(Client, functions))
+        first = asyncio.ensure_future(writer.write([put("a")]))
+        await functions.called.wait()
+        with pytest.raises(UnavailableError, match="not sent") as caught:
+            await writer.write([put("b")])
+        assert caught.value.retryable
+        await first
+        assert functions.ids == [["put:a"]]
+
     async def test_closing_finishes_what_was_begun(
         self, writer: Writer, functions: Functions
     ) -> None:

@@ -244,6 +244,8 @@ class TestRetries:
             {"status": 502, "text": "<html>"},
             {"drop": True},
             {"text": '{"status":"succ'},
+            {"text": "[" * 200_000},
+            {"status": 500, "text": "[" * 200_000},
         ],
     )
     async def test_happen_after_what_passes(
@@ -271,6 +273,16 @@ class TestRetries:
         answers(answer)
         await failure(client)
         assert len(answers.requests) == 1
+
+    async def test_are_not_made_at_once_when_asked_to_wait_for_no_time(
+        self, client: Client, answers: Answers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mastra_storage_convex.client._BACKOFF", tenacity.wait_fixed(0.1))
+        answers(*[{"status": 429, "headers": {"Retry-After": "0"}}] * 3, {"payload": GOOD})
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await client.query("m:list", {}, Numbers)
+        assert loop.time() - began > 0.29
 
     async def test_come_to_an_end(self, client: Client, answers: Answers) -> None:
         answers(refusal(503, "WorkerOverloaded"))

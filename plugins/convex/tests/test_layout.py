@@ -193,9 +193,14 @@ class TestDocuments:
         row = Row(OWN, ("b", "i"), b"{}", 1, 2, {"color": "red"}, 1)
         document = written(row)
         groups = {name: value for name, value in document.items() if name.startswith("group")}
-        assert groups == {"group0": ["b"], "group1": ["red"]}
+        assert groups == {"group7": ["b"], "group0": ["red"]}
         assert document["key"] == ["b", "i"]
         assert layout_of(OWN).key(("b",)) == ("own", "b")
+
+    def test_a_table_may_gain_a_listing(self) -> None:
+        row = Row(OWN, ("b", "i"), b"{}", 1, 2, {"color": "red"}, 1)
+        wider = structs.replace(OWN, fields=(*OWN.fields, "new"))
+        assert written(structs.replace(row, table=wider)) == written(row)
 
     def test_there_are_so_many_groups_at_most(self) -> None:
         fields = tuple(f"f{number}" for number in range(12))

@@ -124,17 +124,35 @@ async def test_everybody_sees_their_own_conversations_and_no_others(
     assert refused == [[]] * 4
 
 
+def test_a_column_that_no_row_has_is_refused(project: Path) -> None:
+    source = project / "convex" / "conversations.ts"
+    text = source.read_text()
+    assert "where = { resourceId: [user] }" in text
+    source.write_text(
+        text.replace("where = { resourceId: [user] }", 'where = { resource_id: ["", user] }')
+    )
+    done = asked(project, [], [("threads", {}, "ada")])
+    assert done.returncode != 0
+    assert "no column resource_id" in done.stderr
+
+
 def answers(project: Path, writes: list[Any], asks: list[tuple[str, Any, str | None]]) -> list[Any]:
     """What the functions of the example give when `asks` are asked after `writes`."""
+    done = asked(project, writes, asks)
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = json.loads(done.stdout)
+    return found
+
+
+def asked(
+    project: Path, writes: list[Any], asks: list[tuple[str, Any, str | None]]
+) -> subprocess.CompletedProcess[str]:
     given = [
         {"path": f"conversations:{name}", "args": args, "user": user} for name, args, user in asks
     ]
-    done = node(
+    return node(
         SERVER / "page.mjs",
         "ask",
         project / "convex",
         stdin=json.dumps({"writes": writes, "asks": given}),
     )
-    assert done.returncode == 0, done.stderr
-    found: list[Any] = json.loads(done.stdout)
-    return found

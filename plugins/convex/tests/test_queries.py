@@ -109,10 +109,10 @@ class TestArguments:
         def slot(**given: Any) -> Any:
             return filter_arguments(Query(table=WIDE, **given)).get("slot")
 
-        assert slot(prefix=("a", "b")) == {"index": 0, "group": ("a", "b")}
-        assert slot(fields={"f2": ("x",)}) == {"index": 3, "group": ("x",)}
-        assert slot(fields={"f1": ("x", "y"), "f2": ("x",)})["index"] == 3
-        assert slot(prefix=("a", "b"), fields={"f2": ("x",)})["index"] == 0
+        assert slot(prefix=("a", "b")) == {"index": 7, "group": ("a", "b")}
+        assert slot(fields={"f2": ("x",)}) == {"index": 2, "group": ("x",)}
+        assert slot(fields={"f1": ("x", "y"), "f2": ("x",)})["index"] == 2
+        assert slot(prefix=("a", "b"), fields={"f2": ("x",)})["index"] == 7
         for unlisted in (
             {},
             {"prefix": ("a",)},

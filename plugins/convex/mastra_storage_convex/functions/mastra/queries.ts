@@ -35,13 +35,18 @@ export async function find<Doc>(ctx: AnyCtx, table: Shape<Doc>, key: Key): Promi
  *
  * Of `where`, the one most selective column with one value leads to an index; the others are
  * checked on the way, which ends after 8,000 rows, though older ones may match. Threads alone
- * can be had by their last change, messages only with a `prefix`; any other order throws.
+ * can be had by their last change, messages only with a `prefix`; any other order throws, and so
+ * does a column that the table does not have.
  */
 export async function newest<Doc>(
   ctx: AnyCtx,
   table: Shape<Doc>,
   { prefix = [], where = {}, orderBy = "created", limit }: Newest,
 ): Promise<Doc[]> {
+  for (const column of Object.keys(where)) {
+    // It would be "" in every row, which a filter for rows of nobody's lets through.
+    if (!Object.hasOwn(table.doc.fields, column)) throw new Error(`no column ${column}`);
+  }
   const order = { orderBy, descending: true, skip: 0, limit };
   const { rows } = await list(ctx as QueryCtx, table, { prefix, fields: where, ...order });
   return rows;
