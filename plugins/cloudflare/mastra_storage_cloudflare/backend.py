@@ -93,7 +93,7 @@ class CloudflareBackend(Backend):
                 backend=cls.name,
             )
         prefix = found.pop("namespace_prefix", "")
-        base_url = found.pop("base_url", None) or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
+        base_url = found.pop("base_url", None) or os.environ.get("CLOUDFLARE_BASE_URL") or BASE_URL
         interop = found.pop("interop", None)
         titles = prefix if interop is None else title_prefix(prefix)
         kv = RestKV(account_id, api_token, prefix=titles, base_url=base_url)

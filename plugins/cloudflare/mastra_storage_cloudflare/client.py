@@ -215,7 +215,7 @@ def _wait(state: RetryCallState) -> float:
     """The seconds until the next attempt."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RateLimitedError) and error.retry_after is not None:
-        return error.retry_after
+        return max(error.retry_after, _BACKOFF(state))
     if state.attempt_number == 1 and _is_stale(error.__cause__ if error else None):
         return 0.0
     return _BACKOFF(state)

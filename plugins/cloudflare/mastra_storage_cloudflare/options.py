@@ -11,6 +11,7 @@ from mastra_storage import InvalidArgumentError
 from mastra_storage_cloudflare.kv import LEAST_SECONDS_TO_EXPIRE
 
 _LEAST = timedelta(seconds=LEAST_SECONDS_TO_EXPIRE)
+_MOST = timedelta(days=1_000_000)
 
 
 def seconds_option(value: Any, name: str) -> float:
@@ -33,10 +34,10 @@ def retention_option(value: Mapping[str, timedelta] | str) -> dict[str, int]:
     """
     kept = dict(_read_days(part) for part in value.split(",")) if isinstance(value, str) else value
     for name, time in kept.items():
-        if not isinstance(time, timedelta) or time < _LEAST:
+        if not isinstance(time, timedelta) or not _LEAST <= time <= _MOST:
             raise InvalidArgumentError(
                 f"retention of {name!r} must be a timedelta of at least "
-                f"{LEAST_SECONDS_TO_EXPIRE} seconds",
+                f"{LEAST_SECONDS_TO_EXPIRE} seconds and at most {_MOST.days} days",
                 backend="cloudflare",
             )
     return {name: time // timedelta(microseconds=1) for name, time in kept.items()}

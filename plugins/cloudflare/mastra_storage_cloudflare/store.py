@@ -75,7 +75,7 @@ class CloudflareStore(Storage):
                     "CLOUDFLARE_API_TOKEN), or bindings inside a Worker",
                     backend="cloudflare",
                 )
-            base_url = base_url or os.environ.get("CLOUDFLARE_BASE_URL", BASE_URL)
+            base_url = base_url or os.environ.get("CLOUDFLARE_BASE_URL") or BASE_URL
             titles = prefix if interop is None else title_prefix(prefix)
             kv = RestKV(account_id, api_token, prefix=titles, base_url=base_url)
         options |= {"prefix": prefix, "retention": retention}

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 from mastra_storage_cloudflare import batching
 from mastra_storage_cloudflare.batching import BatchingKV
-from mastra_storage_cloudflare.kv import MAX_BYTES_OF_WRITE, MAX_KEYS_OF_WRITE, Found, Listing, Pair
+from mastra_storage_cloudflare.bulk_writes import MERGED_BYTES
+from mastra_storage_cloudflare.kv import MAX_KEYS_OF_WRITE, Found, Listing, Pair
 from memory_kv import MemoryKV, pair
 
 from mastra_storage import (
@@ -482,6 +483,9 @@ class TestWrites:
         await kv.write("n", [pair(f"k{n}") for n in range(MAX_KEYS_OF_WRITE + 5)], [])
         assert [len(call.split()) - 1 for call in inner.calls] == [MAX_KEYS_OF_WRITE, 5]
         inner.calls.clear()
-        quotes = '"' * (MAX_BYTES_OF_WRITE // 5)  # in JSON each takes two bytes
+        quotes = '"' * (MERGED_BYTES // 5)  # in JSON each takes two bytes
         await kv.write("n", [pair(key, quotes) for key in "abcd"], [])
         assert inner.calls == ["put a b", "put c d"]
+        inner.calls.clear()
+        await kv.write("n", [pair("e", quotes * 3), pair("f")], [])
+        assert inner.calls == ["put e", "put f"]

@@ -136,14 +136,18 @@ async def test_a_fault_that_passes_is_not_noticed(
         assert thread.title == "new"
 
 
-async def test_what_a_429_asks_for_is_waited(kv: KVServer) -> None:
+@pytest.mark.parametrize(("asked", "waited"), [(1, 990), (0, 290)])
+async def test_what_a_429_asks_for_is_waited(
+    kv: KVServer, monkeypatch: pytest.MonkeyPatch, asked: int, waited: int
+) -> None:
+    monkeypatch.setattr("mastra_storage_cloudflare.client._BACKOFF", tenacity.wait_fixed(0.3))
     await fill(kv)
     async with rest_store(kv) as storage:
-        fault = {"kind": "status", "status": 429, "code": 10022, "retryAfter": 1}
+        fault = {"kind": "status", "status": 429, "code": 10022, "retryAfter": asked}
         await kv.control(reset=True, faults=[fault])
         assert await storage.get_thread_by_id("t") is not None
     first, second = await kv.log()
-    assert second["at"] - first["at"] >= 990
+    assert second["at"] - first["at"] >= waited
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,16 @@ def test_retention_is_given_as_times_or_as_days() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"traces": 30}, {"traces": timedelta(seconds=59)}, "traces", "traces:x", "traces:0"]
+    "value",
+    [
+        {"traces": 30},
+        {"traces": timedelta(seconds=59)},
+        {"traces": timedelta.max},
+        "traces",
+        "traces:x",
+        "traces:0",
+        "traces:999999999",
+    ],
 )
 def test_other_retention_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="retention"):
@@ -64,6 +73,9 @@ async def test_the_base_url_may_come_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", "not a url")
     with pytest.raises(InvalidArgumentError, match="base_url"):
         open_storage("cloudflare://account", api_token="t")
+    monkeypatch.setenv("CLOUDFLARE_BASE_URL", "")  # as compose files set what is not given
+    open_storage("cloudflare://account", api_token="t")
+    CloudflareStore(account_id="account", api_token="t")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Reading one's own writes, in a store that others write too and whose values bear no time.
 
-KV may go on showing for a while what was there before a write. So a store's own write stands
-for as long as KV shows nothing else than that; what is neither its own nor from before was
-written by somebody else, later.
+KV may go on showing for a while what was there before a write, also after it has shown the write
+itself. So a store's own write stands for as long as KV shows nothing else; what is neither its
+own nor from before was written by somebody else, later.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ _Mark = bytes | None
 
 
 class _Own(Struct):
-    """What was written, what KV may still show in its place, and until when."""
+    """What was written, and until when it counts; what KV may show in its place, each until when.
+
+    `overtaken`: whether KV has shown what somebody else wrote, later.
+    """
 
     value: bytes | None
-    before: set[_Mark]
+    mark: _Mark
+    before: dict[_Mark, float]
     until: float
-    shown: bool = False
+    overtaken: bool = False
 
 
 class RecentWritesKV(KV):
@@ -57,13 +61,14 @@ class RecentWritesKV(KV):
     async def get(self, namespace: str, keys: Sequence[str]) -> dict[str, Found]:
         found = await self._kv.get(namespace, keys)
         self._forget_old()
+        moment = time.monotonic()
         for key in keys:
             mark = _mark(found[key].value) if key in found else None
             own = self._own.get((namespace, key))
-            if own is None or own.shown or mark not in own.before:
+            if own is not None and mark != own.mark and own.before.get(mark, moment) <= moment:
+                own.overtaken = True
+            if own is None or own.overtaken:
                 self._see(namespace, key, mark)
-                if own is not None:
-                    own.shown = True
             elif own.value is None:
                 found.pop(key, None)
             else:
@@ -106,15 +111,17 @@ class RecentWritesKV(KV):
                 self._remember(namespace, key, written[key])
 
     def _remember(self, namespace: str, key: str, value: bytes | None) -> None:
+        moment = time.monotonic()
+        until = moment + self._seconds
         old = self._drop((namespace, key))
-        before: set[_Mark] = set()
+        before: dict[_Mark, float] = {}
         if old is not None:
-            before.add(None if old.value is None else _mark(old.value))
-            if not old.shown:
-                before |= old.before
+            if not old.overtaken:  # else KV is past that
+                before = {mark: end for mark, end in old.before.items() if end > moment}
+            before[old.mark] = until
         if old is None or (namespace, key) in self._seen:
-            before.add(self._seen.pop((namespace, key), None))
-        own = _Own(value, before, time.monotonic() + self._seconds)
+            before[self._seen.pop((namespace, key), None)] = until
+        own = _Own(value, None if value is None else _mark(value), before, until)
         self._own[namespace, key] = own
         self._bytes += _size(own)
         while self._bytes > self._max_bytes:

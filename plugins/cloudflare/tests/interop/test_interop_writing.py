@@ -360,6 +360,26 @@ async def test_own_writes_are_read_while_kv_shows_what_was(kv: KVServer, raw: Ra
         assert (await raw.json(THREADS, THREAD_KEY))["metadata"] == {"b": 1}
 
 
+async def test_own_writes_are_read_while_kv_shows_now_them_and_now_what_was(
+    kv: KVServer, raw: RawKV
+) -> None:
+    async with interop_store(kv) as store:
+        await with_thread(store)
+        await store.save_message(ours("m0"))
+        weather = {"staleReadsMs": 60_000, "staleShare": 0.5, "seed": 3}
+        await kv.control(consistency=weather)
+        for number in range(1, 6):
+            await store.update_thread("t1", metadata={f"k{number}": number})
+            await store.save_message(ours(f"m{number}", number))
+            for _ in range(3):
+                found = await store.get_thread_by_id("t1")
+                assert found is not None
+                assert found.metadata == {f"k{n}": n for n in range(1, number + 1)}
+        await kv.control(consistency={})
+        entries = await raw.json(MESSAGES, KEY + "messages")
+        assert [entry["id"] for entry in entries] == [f"m{n}" for n in range(6)]
+
+
 @pytest.mark.parametrize("bad", ["a:b", "a?b", "a#b", "a%b", "a/b"])
 @pytest.mark.parametrize(
     ("field", "record"),
