@@ -13,6 +13,7 @@ from msgspec import structs
 
 import mastra_storage
 from mastra_storage import (
+    Backend,
     Capabilities,
     InvalidArgumentError,
     Key,
@@ -372,6 +373,18 @@ def test_a_backend_declares_its_capabilities(scheme: str, monkeypatch: pytest.Mo
     register(scheme, Plain)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="Plain is no backend: it declares no `cap"):
         open_storage(f"{scheme}://x")
+
+
+@pytest.mark.parametrize("verb", ["get", "query", "write", "watch"])
+def test_a_backend_has_verbs_of_its_own(verb: str) -> None:
+    """Those of the protocol do nothing, and `write` would say that it stored what it was given."""
+
+    class Half(MemoryBackend):
+        pass
+
+    setattr(Half, verb, getattr(Backend, verb))
+    with pytest.raises(InvalidArgumentError, match=f"it has no `{verb}`"):
+        Storage(Half())
 
 
 def test_what_is_built_in_is_opened_without_a_look_at_the_disk(

@@ -104,12 +104,19 @@ class Lifecycle:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._name = name_of(backend)
+        self._opened = False
         if not isinstance(getattr(backend, "capabilities", None), Capabilities):
             raise InvalidArgumentError(
                 f"{self._name} is no backend: it declares no `capabilities`", backend=self._name
             )
+        for verb in ("get", "query", "write", *(["watch"] if backend.capabilities.watch else [])):
+            found = getattr(backend, verb, None)
+            # What a subclass of `Backend` inherits does nothing, and would say that it did.
+            if not callable(found) or getattr(found, "__func__", None) is getattr(Backend, verb):
+                raise InvalidArgumentError(
+                    f"{self._name} is no backend: it has no `{verb}`", backend=self._name
+                )
         self._tables: dict[str, Table] = dict(TABLES)
-        self._opened = False
         self._opening: object | None = None  # the attempt that is being made
         self._closed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
