@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from mastra_storage.backends import _sqlite_forks as forks
 from mastra_storage.backends._sqlite_errors import mapped
 from mastra_storage.backends._sqlite_handover import Handover
 from mastra_storage.backends._sqlite_locks import Patience
 from mastra_storage.backends._sqlite_migrations import check, is_empty, migrate
 from mastra_storage.backends._sqlite_threads import Threads
-from mastra_storage.backends._sqlite_writer import Writer
+from mastra_storage.backends._sqlite_writer import Wake, Writer
 from mastra_storage.errors import UnavailableError
 from mastra_storage.schema import Table
 
@@ -26,7 +28,7 @@ _READERS = 4
 class Session:
     """The threads and connections of an open file. All methods block but `__init__` and `close`."""
 
-    def __init__(self, path: Path, patience: float, wake: Callable[[], None]) -> None:
+    def __init__(self, path: Path, patience: float, wake: Wake) -> None:
         """`patience`: seconds to wait for locks; `wake`: called on the loop after a commit."""
         self._handover = Handover(asyncio.get_running_loop())
         self.readers = Threads(_READERS, "mastra-storage-reader", self._handover)
@@ -34,9 +36,12 @@ class Session:
         self._path = path
         self._patience = patience
         self._wake = wake
+        self._connections: list[sqlite3.Connection] = []
         self._idle: list[sqlite3.Connection] = []
         self._lookout: sqlite3.Connection | None = None
         self._looking = threading.Lock()
+        self.process = os.getpid()
+        self.file: tuple[int, int] | None = None
         self.prepared: set[Table] = set()
 
     def open(self) -> None:
@@ -53,6 +58,7 @@ class Session:
                 "path",
                 retryable=False,
             ) from exc
+        forks.drop_inherited(self._path)
         try:
             connection = self._connect("rwc", self._patience)
             try:
@@ -66,9 +72,13 @@ class Session:
                 raise
         except (sqlite3.Error, UnicodeDecodeError) as exc:
             raise mapped(exc, self._path) from exc
+        self.file = forks.identity(self._path)
+        forks.remember(self)
 
     async def close(self) -> None:
         """Finish what was begun, and release everything."""
+        if self.process != os.getpid():
+            return  # that is for the process which has the threads
         [error] = await asyncio.gather(asyncio.to_thread(self._stop), return_exceptions=True)
         # Not reached by one that is cancelled: its threads may still call.
         self._handover.close()
@@ -80,8 +90,17 @@ class Session:
         # Only now: an `open` that was cancelled may have made the writer in the meantime.
         if self.writer is not None:
             self.writer.stop()
-        for connection in (*self._idle, *([self._lookout] if self._lookout else [])):
+        self.drop()
+        forks.forget(self)
+
+    def drop(self) -> None:
+        """Close all connections."""
+        for connection in self._connections:
             connection.close()
+
+    def is_at_rest(self) -> bool:
+        """Whether no thread is within SQLite, or was in it when this process was forked."""
+        return self.readers.are_idle and self.writer is not None and not self.writer.at_work
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a connection that nobody else uses meanwhile."""
@@ -98,7 +117,7 @@ class Session:
             raise mapped(exc, self._path) from exc
 
     def data_version(self) -> int:
-        """A number that changes with every commit of any process."""
+        """A number that changes with every commit of any process, this one included."""
         try:
             with self._looking:
                 if self._lookout is None:
@@ -114,7 +133,7 @@ class Session:
         return connection
 
     def _connect(self, mode: str, timeout: float) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{self._path.as_uri()}?mode={mode}",
             uri=True,
             timeout=timeout,
@@ -122,3 +141,5 @@ class Session:
             check_same_thread=False,
             cached_statements=256,
         )
+        self._connections.append(connection)
+        return connection

@@ -34,6 +34,11 @@ class Threads:
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
+    @property
+    def are_idle(self) -> bool:
+        """Whether nothing that was submitted is under way."""
+        return not self._under_way
+
     def submit(self, work: Callable[[A], T], argument: A) -> asyncio.Future[T]:
         """Call `work` in a thread; a caller that is cancelled leaves it to run to its end."""
         done = asyncio.get_running_loop().create_future()

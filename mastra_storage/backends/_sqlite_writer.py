@@ -11,15 +11,16 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
-from mastra_storage.backend import Op
+from mastra_storage.backend import Op, Touch
 from mastra_storage.backends._sqlite_errors import mapped
+from mastra_storage.backends._sqlite_forks import identity
 from mastra_storage.backends._sqlite_handover import Handover
 from mastra_storage.backends._sqlite_locks import Patience, begin, patiently
 from mastra_storage.backends._sqlite_migrations import check, migrate
@@ -27,6 +28,9 @@ from mastra_storage.backends._sqlite_transaction import TOUCH_AGAIN, Fit, LateTo
 from mastra_storage.errors import UnavailableError
 from mastra_storage.records import now, to_microseconds
 from mastra_storage.schema import Key
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # How many ops are committed together at most, so that no caller waits for too many others.
 _MAX_OPS = 20_000
@@ -47,6 +51,14 @@ class Job(NamedTuple):
     done: asyncio.Future[None]
 
 
+class Look(NamedTuple):
+    """Somebody who asks for what others have committed."""
+
+    done: asyncio.Future[int]
+
+
+Wake = Callable[[Iterable[Op | Fit]], None]
+
 Outcome = Exception | None
 
 _log = logging.getLogger("mastra_storage.sqlite")
@@ -61,7 +73,7 @@ class Writer:
         path: Path,
         patience: float,
         handover: Handover,
-        wake: Callable[[], None],
+        wake: Wake,
     ) -> None:
         """`patience`: seconds to wait for a lock; `wake`: called on the loop after a commit."""
         self._connection = connection
@@ -69,10 +81,11 @@ class Writer:
         self._patience = patience
         self._handover = handover
         self._wake = wake
-        self._file = _identity(path)
+        self._file = identity(path)
+        self.at_work = False
         self._prepared = False
         self._logged = 0
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | Look | None] = SimpleQueue()
         self._late: dict[tuple[str, Key], LateTouch] = {}
         self._late_at = 0.0
         self._thread = threading.Thread(target=self._run, name="mastra-storage-writer", daemon=True)
@@ -84,6 +97,15 @@ class Writer:
         self._jobs.put(Job(ops, done))
         return done
 
+    def look(self) -> asyncio.Future[int]:
+        """A number that changes with the commits of others, and of other connections here.
+
+        It comes when the writer has done what it is at.
+        """
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._jobs.put(Look(done))
+        return done
+
     def stop(self) -> None:
         """Finish what was submitted, and end the thread. Blocks."""
         self._jobs.put(None)
@@ -93,31 +115,47 @@ class Writer:
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            jobs, stopping = self._waiting()
+            jobs, looks, stopping = self._waiting()
+            if looks:
+                self._handover.call(_answer, looks, self._within(self._data_version))
             if jobs:
-                self._handover.call(self._settle, jobs, self._commit(jobs))
+                self._handover.call(self._settle, jobs, self._within(self._commit, jobs))
                 del jobs  # not to be kept alive until the next ones come
                 if self._logged > _LOG_BYTES:
-                    self._checkpoint()
+                    self._within(self._checkpoint)
             if self._late and (stopping or time.monotonic() >= self._late_at):
-                self._commit_late(stopping)
+                self._within(self._commit_late, stopping)
 
-    def _waiting(self) -> tuple[list[Job], bool]:
-        """The writes that wait, or none when touches are due; and whether it is the end."""
+    def _within(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what is within SQLite: `at_work` is true no longer than that.
+
+        Whoever is told that a write is stored may fork at once.
+        """
+        self.at_work = True
+        try:
+            return work(*args, **kwargs)
+        finally:
+            self.at_work = False
+
+    def _waiting(self) -> tuple[list[Job], list[Look], bool]:
+        """What waits, or nothing when touches are due; and whether it is the end."""
         patience = max(0.0, self._late_at - time.monotonic()) if self._late else None
         jobs: list[Job] = []
+        looks: list[Look] = []
         size = 0
         with suppress(Empty):
             job = self._jobs.get(timeout=patience)
             while job is not None:
-                if not job.done.cancelled():  # else nobody wants it any more
+                if isinstance(job, Look):
+                    looks.append(job)
+                elif not job.done.cancelled():  # else nobody wants it any more
                     jobs.append(job)
                     size += len(job.ops)
                 if size >= _MAX_OPS:
-                    return jobs, False
+                    return jobs, looks, False
                 job = self._jobs.get_nowait()
-            return jobs, True
-        return jobs, False
+            return jobs, looks, True
+        return jobs, looks, False
 
     def _settle(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         """Tell everybody who waits; on the loop."""
@@ -128,8 +166,12 @@ class Writer:
                 job.done.set_result(None)
             else:
                 job.done.set_exception(outcome)
-        if None in outcomes:
-            self._wake()
+        self._wake(
+            op
+            for job, outcome in zip(jobs, outcomes, strict=True)
+            if outcome is None
+            for op in job.ops
+        )
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         # Behind a lock that is held, nothing waits for callers who were cancelled.
@@ -184,8 +226,16 @@ class Writer:
                 level, "updated_at of %d threads: %s", len(self._late), mapped(exc, self._path)
             )
             return
+        touched = [Touch(touch.layout.table, touch.key, touch.at) for touch in self._late.values()]
         self._late.clear()
-        self._handover.call(self._wake)
+        self._handover.call(self._wake, touched)
+
+    def _data_version(self) -> int | Exception:
+        try:
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as exc:
+            return mapped(exc, self._path)
+        return version
 
     def _checkpoint(self) -> None:
         """Bring what was committed from the log into the file, when its callers know already."""
@@ -219,7 +269,7 @@ class Writer:
 
     def _check_file(self) -> None:
         """Refuse to call a write stored that went into a file nobody will find again."""
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise UnavailableError(
                 f"{self._path} was removed or replaced while it was open, or its directory cannot "
                 "be read any more; close the store and open it again",
@@ -227,13 +277,15 @@ class Writer:
             )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of its name; `None` when it is not to be seen."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _answer(looks: Sequence[Look], version: int | Exception) -> None:
+    """Tell those who asked; on the loop."""
+    for look in looks:
+        if look.done.done():
+            continue  # nobody waits any more
+        if isinstance(version, Exception):
+            look.done.set_exception(_copied(version))
+        else:
+            look.done.set_result(version)
 
 
 def _copied(error: Exception) -> Exception:

@@ -18,6 +18,7 @@ from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
 from mastra_storage.backends._sqlite_layout import fits, layout_of, tables_with_rows
 from mastra_storage.backends._sqlite_session import Session
 from mastra_storage.backends._sqlite_transaction import Fit, tables_of
+from mastra_storage.backends._sqlite_watchers import Watchers
 from mastra_storage.backends._sqlite_writer import Writer
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.plugins import url_options
@@ -64,8 +65,7 @@ class SqliteBackend(Backend):
         self._watch_interval = _seconds(watch_interval, "watch_interval")
         self._session: Session | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._watchers = 0
+        self._watchers = Watchers()
         self._lookout: asyncio.Task[None] | None = None
 
     @classmethod
@@ -82,8 +82,7 @@ class SqliteBackend(Backend):
     async def open(self) -> None:
         await self._closed()
         if self._session is None:
-            self._changed = asyncio.Event()
-            self._session = Session(self.path, self._busy_timeout, self._wake)
+            self._session = Session(self.path, self._busy_timeout, self._watchers.wake_at)
             try:
                 await self._in_thread(Session.open)
             except BaseException:
@@ -92,9 +91,11 @@ class SqliteBackend(Backend):
 
     async def close(self) -> None:
         session, self._session = self._session, None
-        self._wake()
+        self._watchers.wake()
         if session is not None:
             self._closing = asyncio.create_task(session.close())
+            # Whoever waits is told its error, here or in `open`; who is cancelled does not wait.
+            self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
         await self._closed()
 
     async def _closed(self) -> None:
@@ -144,9 +145,9 @@ class SqliteBackend(Backend):
     # -- watching ----------------------------------------------------------------------------
 
     async def watch(self, query: Query) -> AsyncIterator[Result]:
-        async with self._looking_out() as lookout:
+        async with self._watching(query) as (changed, lookout):
             while self._session is not None:
-                changed = self._changed
+                changed.clear()
                 yield await self.query(query)
                 waiting = asyncio.ensure_future(changed.wait())
                 try:
@@ -157,34 +158,45 @@ class SqliteBackend(Backend):
                     lookout.result()
 
     @asynccontextmanager
-    async def _looking_out(self) -> AsyncIterator[asyncio.Task[None]]:
-        """While anybody watches, one task looks for what other processes write."""
+    async def _watching(
+        self, query: Query
+    ) -> AsyncIterator[tuple[asyncio.Event, asyncio.Task[None]]]:
+        """What is set when rows may have changed, and the task that looks for others' changes."""
         seen = await self._in_thread(Session.data_version) if self._lookout is None else 0
         if self._lookout is None:
             self._lookout = asyncio.create_task(self._look_out(seen))
         lookout = self._lookout
-        self._watchers += 1
         try:
-            yield lookout
+            with self._watchers.added(query) as changed:
+                yield changed, lookout
         finally:
-            self._watchers -= 1
             if not self._watchers:
                 self._lookout = None
                 lookout.cancel()
                 await asyncio.wait((lookout,))
 
     async def _look_out(self, seen: int) -> None:
+        """Wake all who watch when anybody else has written to the file."""
+        by_others: int | None = None
         while self._session is not None:
             await asyncio.sleep(self._watch_interval)
-            if self._session is not None:
-                version = await self._in_thread(Session.data_version)
-                if version != seen:
-                    seen = version
-                    self._wake()
+            if self._session is None:
+                return
+            version = await self._in_thread(Session.data_version)
+            if version != seen and self._session is not None:  # by others, or by the writer here
+                seen = version
+                before, by_others = by_others, await self._version_by_others()
+                if by_others is None or by_others != before:
+                    self._watchers.wake()
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+    async def _version_by_others(self) -> int | None:
+        """A number that changes with commits of others; `None` when the writer is at something."""
+        try:
+            # Not `wait_for`, which may swallow that this task is cancelled (Python 3.11).
+            async with asyncio.timeout(self._watch_interval):
+                return await self._writer().look()
+        except TimeoutError:
+            return None
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

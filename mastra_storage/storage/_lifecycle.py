@@ -12,6 +12,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from mastra_storage.arguments import missing_verbs
 from mastra_storage.backend import Backend, Capabilities
 from mastra_storage.errors import InvalidArgumentError, StorageError, UnavailableError
 from mastra_storage.schema import TABLES, Table
@@ -109,13 +110,10 @@ class Lifecycle:
             raise InvalidArgumentError(
                 f"{self._name} is no backend: it declares no `capabilities`", backend=self._name
             )
-        for verb in ("get", "query", "write", *(["watch"] if backend.capabilities.watch else [])):
-            found = getattr(backend, verb, None)
-            # What a subclass of `Backend` inherits does nothing, and would say that it did.
-            if not callable(found) or getattr(found, "__func__", None) is getattr(Backend, verb):
-                raise InvalidArgumentError(
-                    f"{self._name} is no backend: it has no `{verb}`", backend=self._name
-                )
+        for verb in missing_verbs(backend, watch=backend.capabilities.watch):
+            raise InvalidArgumentError(
+                f"{self._name} is no backend: it has no `{verb}`", backend=self._name
+            )
         self._tables: dict[str, Table] = dict(TABLES)
         self._opening: object | None = None  # the attempt that is being made
         self._closed = asyncio.Event()
@@ -191,8 +189,9 @@ class Lifecycle:
 
     def _check_open(self) -> None:
         if not self._opened:
+            why = ": it was closed" if self._closed.is_set() else ""
             raise UnavailableError(
-                "the storage is not open; use it inside `async with`", retryable=False
+                f"the storage is not open{why}; use it inside `async with`", retryable=False
             )
         if asyncio.get_running_loop() is not self._loop:
             raise UnavailableError(

@@ -23,15 +23,22 @@ T = TypeVar("T")
 class Live(Engine):
     """The live methods of `Storage`.
 
-    Each gives the current value at once and the newest value after each change, until the
-    storage is closed or the caller stops. A slow reader skips values, it never queues them.
+    Each gives the current value at once and the newest value after each change, by whatever
+    store or process, until the storage is closed or the caller stops: a loop over one does not
+    end by itself. A slow reader skips values, it never queues them. Leave one by `aclosing`:
+
+        async with aclosing(storage.watch_messages("t1")) as states:
+            async for messages in states: ...
+
+    Where the backend cannot watch (`capabilities.watch`), it is read anew every
+    `capabilities.poll_interval` seconds.
     """
 
     @stream
     def watch_messages(
         self, thread_id: str, *, last: int = 100
     ) -> AsyncGenerator[list[Message], None]:
-        """The newest `last` messages of a thread, oldest first."""
+        """The newest `last` messages of a thread, oldest first; live, whole after each change."""
         query = Query(
             table=MESSAGES,
             prefix=(id_argument(thread_id, "thread_id"),),
@@ -42,13 +49,13 @@ class Live(Engine):
 
     @stream
     def watch_thread(self, thread_id: str) -> AsyncGenerator[Thread | None, None]:
-        """A thread; `None` while it is not there."""
+        """A thread, live; `None` while it is not there."""
         query = Query(table=THREADS, prefix=(id_argument(thread_id, "thread_id"),), limit=1)
         return self._live(query, lambda rows: THREADS.record_of(rows[0]) if rows else None)
 
     @stream
     def watch_threads(self, resource_id: str) -> AsyncGenerator[list[Thread], None]:
-        """All threads of a resource, newest first."""
+        """All threads of a resource, newest first; live, whole after each change."""
         owner = id_argument(resource_id, "resource_id")
         query = Query(table=THREADS, fields={"resource_id": (owner,)}, descending=True)
         return self._live(query, THREADS.records_of)
@@ -57,7 +64,7 @@ class Live(Engine):
     def watch_workflow_run(
         self, run_id: str, *, workflow_name: str | None = None
     ) -> AsyncGenerator[WorkflowRun | None, None]:
-        """A workflow run, found as by `get_workflow_run`; `None` while it is not there."""
+        """A workflow run, live, found as by `get_workflow_run`; `None` while it is not there."""
         query = workflow_run_query(id_argument(run_id, "run_id"))
         name = filter_argument(workflow_name, "workflow_name")
         if name is not None:
@@ -87,4 +94,5 @@ class Live(Engine):
                 return  # closed while it looked
             yield result
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), self.capabilities.poll_interval)
+                async with asyncio.timeout(self.capabilities.poll_interval):
+                    await self._closed.wait()
