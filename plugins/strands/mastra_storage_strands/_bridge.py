@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import NamedTuple, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -37,13 +38,26 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise
 
 
+class _Opened(NamedTuple):
+    """An open storage, the way to its thread, and the process that has the thread."""
+
+    portal: BlockingPortal
+    storage: Storage
+    process: int
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this process was forked since then, and does not have the thread."""
+        return self.process != os.getpid()
+
+
 class Bridge:
     """Opens a storage in a thread with an event loop, and runs coroutines with it there."""
 
     def __init__(self, source: AbstractAsyncContextManager[Storage], *tables: Table) -> None:
         self._source = source
         self._tables = tables
-        self._opened: tuple[BlockingPortal, Storage] | None = None
+        self._opened: _Opened | None = None
         self._closing = ExitStack()
 
     def __repr__(self) -> str:
@@ -57,12 +71,14 @@ class Bridge:
             for table in self._tables:
                 storage.register(table)
             self._closing = stack.pop_all()
-        self._opened = portal, storage
+        self._opened = _Opened(portal, storage, os.getpid())
         atexit.register(self._leave)
 
     def close(self) -> None:
         """Close the storage, and end its thread. Safe to call twice."""
         atexit.unregister(self._leave)
+        if self._opened is not None and self._opened.is_of_parent:
+            self._forget(self._opened.portal)
         self._opened = None
         self._closing.close()
 
@@ -72,25 +88,38 @@ class Bridge:
         It is too late to close that: no other thread can be started any more.
         """
         opened, self._opened = self._opened, None
-        if opened is not None:
-            portal, _ = opened
-            portal.call(portal.stop, True)
+        if opened is not None and opened.is_of_parent:
+            self._forget(opened.portal)
+        elif opened is not None:
+            opened.portal.call(opened.portal.stop, True)
         self._closing = ExitStack()  # what is closed later finds nothing to close
+
+    def _forget(self, portal: BlockingPortal) -> None:
+        """Let go of a thread that is not here: whoever asked it to end would wait for ever."""
+        with suppress(StopIteration):
+            portal.stop().send(None)
+        self._closing = ExitStack()
 
     async def run(self, work: Callable[[Storage], Awaitable[T]]) -> T:
         """What `work` gives, awaited from any event loop; cancelled with its caller."""
-        portal, storage = self._open()
-        return await portal.call_async(work, storage)
+        opened = self._open()
+        return await opened.portal.call_async(work, opened.storage)
 
     def run_sync(self, work: Callable[[Storage], Awaitable[T]]) -> T:
         """What `work` gives. Blocks the caller's thread."""
-        portal, storage = self._open()
-        return portal.call(work, storage)
+        opened = self._open()
+        return opened.portal.call(work, opened.storage)
 
-    def _open(self) -> tuple[BlockingPortal, Storage]:
+    def _open(self) -> _Opened:
         if self._opened is None:
             raise UnavailableError(
                 "the storage of Strands is not open; use it inside `with` or `async with`",
+                retryable=False,
+            )
+        if self._opened.is_of_parent:
+            raise UnavailableError(
+                "the storage of Strands was opened before this process was forked; open one in "
+                "each process",
                 retryable=False,
             )
         return self._opened
