@@ -14,6 +14,7 @@ from mastra_storage import (
     TooLargeError,
     UnavailableError,
 )
+from mastra_storage_cloudflare.kv import RefusedCursorError
 
 T = TypeVar("T")
 
@@ -24,13 +25,23 @@ _RATE_LIMITED = {971, 10022, 10046}
 _DAILY_LIMIT = 10048
 _TOO_LARGE = {10024, 10030, 10047}
 _UNAVAILABLE = {10001}
+_BAD_CURSOR = 10041
+
+# What is nested without end is not decoded either.
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+# Characters of what the API says that an error repeats.
+_MOST_SAID = 500
 
 
 class Problem(Struct):
     """An error in an answer."""
 
-    code: int = 0
-    message: str = ""
+    code: int | None = None
+    message: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code or 0} {self.message or ''}"
 
 
 class Answer(Struct, Generic[T]):
@@ -38,12 +49,12 @@ class Answer(Struct, Generic[T]):
 
     result: T
     success: bool = True
-    errors: list[Problem] = []
+    errors: list[Problem] | None = None
     result_info: dict[str, Any] | None = None
 
 
 class _Failure(Struct):
-    errors: list[Problem] = []
+    errors: list[Problem] | None = None
 
 
 class MissingKeyError(StorageError):
@@ -62,7 +73,7 @@ def decoded(content: bytes, result: Any) -> Any:
     """The `Answer` of `result` in an answer with status 200."""
     try:
         answer = msgspec.json.decode(content, type=Answer[result])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except _NOT_DECODED as exc:
         if _problems(content):
             raise failure_of(200, content, None) from None
         raise UnavailableError(
@@ -76,22 +87,26 @@ def decoded(content: bytes, result: Any) -> Any:
 
 def _problems(body: bytes) -> list[Problem]:
     try:
-        return msgspec.json.decode(body, type=_Failure).errors
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(body, type=_Failure).errors or []
+    except _NOT_DECODED:
         return []
 
 
 def failure_of(status: int, body: bytes, retry_after: str | None) -> StorageError:
     """The error that an answer with this status, or without success, stands for."""
     problems = _problems(body)
-    codes = {problem.code for problem in problems}
-    said = "; ".join(f"{p.code} {p.message}" for p in problems) or f"HTTP {status}"
+    codes = {problem.code or 0 for problem in problems}
+    said = "; ".join(map(str, problems)) or f"HTTP {status}"
+    if len(said) > _MOST_SAID:
+        said = f"{said[:_MOST_SAID]}…"
     if KEY_NOT_FOUND in codes:
         return MissingKeyError(f"Cloudflare refused the request ({said})")
     if NO_NAMESPACE in codes:
         return MissingNamespaceError(f"Cloudflare refused the request ({said})")
     if NAMESPACE_EXISTS in codes:
         return NamespaceExistsError(f"Cloudflare refused the request ({said})")
+    if _BAD_CURSOR in codes:
+        return RefusedCursorError(f"Cloudflare refused the request ({said})")
     return _storage_error(status, codes, said, retry_after)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Self, TypeAlias, cast
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -15,12 +14,10 @@ from mastra_storage import (
     Backend,
     Capabilities,
     Delete,
-    DeletePrefix,
     InvalidArgumentError,
     Key,
     NotFoundError,
     Op,
-    PartialWriteError,
     Put,
     Query,
     Result,
@@ -31,18 +28,16 @@ from mastra_storage import (
     url_options,
 )
 from mastra_storage_cloudflare.batching import BatchingKV
+from mastra_storage_cloudflare.deletes import Deletes, write_keys
 from mastra_storage_cloudflare.futures import all_of
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_GET, MAX_VALUE_BYTES, Pair
 from mastra_storage_cloudflare.layout import Layout, layout_of
-from mastra_storage_cloudflare.options import retention_option, seconds_option
+from mastra_storage_cloudflare.options import Retention, retention_option, seconds_option
 from mastra_storage_cloudflare.overlay import OverlayKV, written_at
 from mastra_storage_cloudflare.places import place_of
 from mastra_storage_cloudflare.queries import find, list_all
 from mastra_storage_cloudflare.reader import Reader
 from mastra_storage_cloudflare.touches import Touches
-
-# The keys that were found under a prefix of a table.
-_Names: TypeAlias = dict[tuple[Table, Key], list[str]]
 
 
 class CloudflareBackend(Backend):
@@ -62,7 +57,7 @@ class CloudflareBackend(Backend):
         kv: KV,
         *,
         prefix: str = "",
-        retention: Mapping[str, timedelta] | str | None = None,
+        retention: Retention | str | None = None,
         consistency_seconds: float = 120.0,
         key_interval: float = 1.0,
     ) -> None:
@@ -136,17 +131,16 @@ class CloudflareBackend(Backend):
     async def write(self, ops: Sequence[Op]) -> None:
         touches = [op for op in ops if isinstance(op, Touch)]
         puts = [op for op in ops if isinstance(op, Put)]
-        emptied = self._deletes(ops)
+        deletes = Deletes(self._kv, self._reader, self._touches, self._prefix, ops)
         if puts:
             await self._check_touched(touches)
             for table in _tables(op.table for op in puts):
                 await self._put(self._layout(table), [op for op in puts if op.table == table])
-            names = await self._names_under(emptied) if emptied else {}
+            await deletes.find()
         else:
             # What is to be deleted is listed while it is asked whether what is touched is there.
-            _, names = await all_of(self._check_touched(touches), self._names_under(emptied))
-        for table, deletes in emptied.items():
-            await self._delete(self._layout(table), deletes, names)
+            await all_of(self._check_touched(touches), deletes.find())
+        await deletes.carry_out()
         gone = {(op.table, op.key) for op in ops if isinstance(op, Delete)}
         for op in touches:
             if (op.table, op.key) not in gone:
@@ -171,25 +165,12 @@ class CloudflareBackend(Backend):
         touched = [row for row in rows if row.touched is not None]
         for pair, key in await self._raised_touches(layout, touched) if touched else ():
             pairs[pair.key], owners[pair.key] = pair, key
-        await self._write(layout, pairs, owners)
+        await write_keys(self._kv, layout, pairs, owners)
         for name, row in zip(names, rows, strict=True):
             self._reader.remember(name, row)
         for row in rows[-MAX_KEYS_OF_GET:]:
             for start, index_key in layout.index_entries(row):
                 self._reader.recall.put(start, index_key)
-
-    async def _write(
-        self, layout: Layout, pairs: Mapping[str, Pair], owners: Mapping[str, Key]
-    ) -> None:
-        """Write pairs and delete all other keys of `owners`, which says whose keys they are."""
-        deletes = [name for name in owners if name not in pairs]
-        try:
-            await self._kv.write(layout.table.name, list(pairs.values()), deletes)
-        except PartialWriteError as exc:
-            failed = dict.fromkeys(owners[name] for _, (name,) in exc.failed)
-            raise PartialWriteError(
-                exc.message, failed=[(layout.table.name, key) for key in failed]
-            ) from exc
 
     async def _raised_touches(self, layout: Layout, rows: Sequence[Row]) -> list[tuple[Pair, Key]]:
         """The touches that rows bring with them, where they are later than what is stored."""
@@ -223,78 +204,6 @@ class CloudflareBackend(Backend):
         if row.expires_at is None and kept_for is not None:
             row = structs.replace(row, expires_at=time.time_ns() // 1000 + kept_for)
         return row
-
-    def _deletes(self, ops: Sequence[Op]) -> dict[Table, list[Delete | DeletePrefix]]:
-        """What is deleted of each table; a prefix that is a whole key names one row."""
-        found: dict[Table, list[Delete | DeletePrefix]] = {}
-        for op in ops:
-            if isinstance(op, DeletePrefix) and len(op.prefix) == len(op.table.key):
-                found.setdefault(op.table, []).append(Delete(op.table, op.prefix))
-            elif isinstance(op, (Delete, DeletePrefix)):
-                if isinstance(op, Delete) and op.if_version is not None:
-                    raise UnsupportedError("KV has no compare-and-set; nothing was deleted")
-                found.setdefault(op.table, []).append(op)
-        return found
-
-    async def _names_under(
-        self, deletes: Mapping[Table, Sequence[Delete | DeletePrefix]]
-    ) -> _Names:
-        """The keys under deleted prefixes; the places of rows that are deleted get known."""
-        prefixes = {
-            (table, op.prefix): self._keys_under(self._layout(table), op.prefix)
-            for table, ops in deletes.items()
-            for op in ops
-            if isinstance(op, DeletePrefix)
-        }
-        # The index keys of a record are known from its place.
-        places = [self._places_of(table, ops) for table, ops in deletes.items()]
-        found = await all_of(*prefixes.values(), *places)
-        return dict(zip(prefixes, found, strict=False))
-
-    async def _places_of(self, table: Table, ops: Sequence[Delete | DeletePrefix]) -> None:
-        """Get to know the places of rows that are deleted singly."""
-        layout = self._layout(table)
-        names = [layout.record_key(op.key) for op in ops if isinstance(op, Delete)]
-        await self._reader.rows(layout, [n for n in names if self._reader.known(n) is None])
-
-    async def _delete(
-        self, layout: Layout, ops: Sequence[Delete | DeletePrefix], names: _Names
-    ) -> None:
-        owners: dict[str, Key] = {}
-        for op in ops:
-            if isinstance(op, DeletePrefix):
-                owners.update(dict.fromkeys(names[layout.table, op.prefix], op.prefix))
-                self._touches.drop(op.table, op.prefix)
-                self._reader.forget_prefix(layout.record_prefix(op.prefix))
-            else:
-                name = layout.record_key(op.key)
-                known = self._reader.known(name)
-                beside = dict(layout.index_entries(known)) if known else {}
-                owners.update(dict.fromkeys([name, *beside.values()], op.key))
-                for start, index_key in beside.items():
-                    self._reader.recall.deleted(start, index_key)
-                if layout.table.recent:
-                    owners[layout.touched_of(name)] = op.key
-                self._touches.drop(op.table, op.key)
-                self._reader.forget(name)
-        await self._write(layout, {}, owners)
-        for op in ops:  # once more: it may have been read while it was being deleted
-            if isinstance(op, DeletePrefix):
-                self._reader.forget_prefix(layout.record_prefix(op.prefix))
-            else:
-                self._reader.forget(layout.record_key(op.key))
-
-    async def _keys_under(self, layout: Layout, prefix: Key) -> list[str]:
-        """All keys of the rows under a prefix: records, index keys and touches."""
-
-        async def listed(start: str) -> list[str]:
-            # A caller that was cancelled may have left a write that is not stored yet.
-            coming = self._kv.puts_under(layout.table.name, start)
-            there = [entry.key async for entry in list_all(self._kv, layout.table.name, start)]
-            return coming + there
-
-        listings = await all_of(*map(listed, layout.prefixes(prefix)))
-        return [key for keys in listings for key in keys]
 
     def _layout(self, table: Table) -> Layout:
         return layout_of(self._prefix, table)

@@ -21,7 +21,15 @@ from mastra_storage import (
     TooLargeError,
     UnavailableError,
 )
-from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry, Found, Listing, Pair
+from mastra_storage_cloudflare.kv import (
+    KV,
+    MAX_KEYS_OF_LIST,
+    Entry,
+    Found,
+    Listing,
+    Pair,
+    RefusedCursorError,
+)
 
 # Workers keep at most six connections open at a time; more only queue up.
 _AT_ONCE = 6
@@ -83,7 +91,13 @@ class BindingKV(KV):
         options: dict[str, Any] = {"prefix": prefix, "limit": min(limit, MAX_KEYS_OF_LIST)}
         if cursor is not None:
             options["cursor"] = cursor
-        answer = await self._ask(lambda: binding.list(_js(options)))
+        try:
+            answer = await self._ask(lambda: binding.list(_js(options)))
+        except StorageError as exc:
+            # Nothing else of what is asked is anything that KV could refuse.
+            if cursor is None or type(exc) is not StorageError:
+                raise
+            raise RefusedCursorError(exc.message) from exc
         entries = [Entry(key["name"], _text(key.get("metadata"))) for key in answer["keys"]]
         more = not answer["list_complete"]
         return Listing(entries, answer.get("cursor") or None if more else None)

@@ -6,8 +6,7 @@ import asyncio
 import errno
 import io
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -23,8 +22,6 @@ from mastra_storage import (
 )
 from mastra_storage_cloudflare._answers import decoded, failure_of
 from mastra_storage_cloudflare.budget import REQUESTS, RateBudget
-
-T = TypeVar("T")
 
 BASE_URL = "https://api.cloudflare.com/client/v4"
 
@@ -63,7 +60,8 @@ class Client:
         """`timeout`: seconds a call may take, with all its attempts; `rate_limit`: requests that
         the API takes in five minutes.
         """
-        for name, value in {"account_id": account_id, "api_token": api_token}.items():
+        texts = {"account_id": account_id, "api_token": api_token, "base_url": base_url}
+        for name, value in texts.items():
             if not isinstance(value, str):
                 raise InvalidArgumentError(
                     f"{name} must be a str, not {type(value).__name__}", backend="cloudflare"
@@ -112,23 +110,16 @@ class Client:
         until = asyncio.get_running_loop().time() + self._timeout
         limits = self._limits_of_reads if reads else self._limits
         failure: StorageError | None = None
-
-        async def attempt() -> Any:
-            nonlocal failure
-            try:
-                content = await self._send(method, url, body, limits, until)
-                return content if result is None else decoded(content, result)
-            except StorageError as exc:
-                failure = exc
-                raise
-
         try:
             async with asyncio.timeout_at(until):
-                try:
-                    return await attempt()
-                except StorageError as exc:
-                    first = exc
-                return await self._attempts()(_after(first, attempt))
+                async for attempt in self._attempts():
+                    with attempt:
+                        try:
+                            content = await self._send(method, url, body, limits, until)
+                            return content if result is None else decoded(content, result)
+                        except StorageError as exc:
+                            failure = exc
+                            raise
         except TimeoutError as exc:
             silent = isinstance(failure and failure.__cause__, aiohttp.SocketTimeoutError)
             if failure is not None and not silent:  # the last one, between two attempts
@@ -138,11 +129,10 @@ class Client:
             ) from exc
 
     def _attempts(self) -> tenacity.AsyncRetrying:
-        """The attempts of a call, which only one that has failed needs."""
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_retry),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=_wait,
+            wait=_pause,
             before_sleep=_note,
             reraise=True,
         )
@@ -197,28 +187,24 @@ class Client:
         raise UnavailableError(f"{problem}; check base_url and proxies")
 
 
-def _after(
-    failure: StorageError, attempt: Callable[[], Awaitable[T]]
-) -> Callable[[], Awaitable[T]]:
-    """`attempt`, the first call of which has been made and failed so."""
-    failures = [failure]
-
-    async def made() -> T:
-        if failures:
-            raise failures.pop()
-        return await attempt()
-
-    return made
-
-
-def _wait(state: RetryCallState) -> float:
-    """The seconds until the next attempt."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, RateLimitedError) and error.retry_after is not None:
-        return max(error.retry_after, _BACKOFF(state))
-    if state.attempt_number == 1 and _is_stale(error.__cause__ if error else None):
+def _pause(state: RetryCallState) -> float:
+    """The seconds from an attempt that failed to the next one."""
+    failure = _failure(state)
+    if isinstance(failure, RateLimitedError) and failure.retry_after is not None:
+        return max(failure.retry_after, _BACKOFF(state))
+    if state.attempt_number == 1 and failure is not None and _is_stale(failure.__cause__):
         return 0.0
     return _BACKOFF(state)
+
+
+def _note(state: RetryCallState) -> None:
+    kind = type(_failure(state)).__name__
+    seconds = state.upcoming_sleep
+    _log.debug("attempt %d failed: %s; again in %.2f s", state.attempt_number, kind, seconds)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _is_stale(cause: BaseException | None) -> bool:
@@ -228,25 +214,29 @@ def _is_stale(cause: BaseException | None) -> bool:
     )
 
 
-def _note(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    seconds = state.next_action.sleep if state.next_action else 0.0
-    _log.debug(
-        "attempt %d failed: %s; again in %.2f s",
-        state.attempt_number, type(error).__name__, seconds,
-    )  # fmt: skip
-
-
 def _api(base_url: str) -> str:
     """Where the API's paths begin."""
     try:
         url = yarl.URL(base_url)
         origin = str(url.origin())
-    except ValueError as exc:
+    except ValueError:
+        url, origin = yarl.URL(), ""
+    # What was given is in no error, nor in its cause: it may hold a password.
+    if url.scheme not in ("http", "https"):
+        raise InvalidArgumentError("base_url is not an http or https URL", backend="cloudflare")
+    if url.raw_user is not None or url.raw_password is not None:
         raise InvalidArgumentError(
-            f"base_url {base_url!r} is not an http or https URL", backend="cloudflare"
-        ) from exc
-    return origin + (url.path.rstrip("/") or "/client/v4")
+            "base_url holds a user or a password, which no request would carry: take them out; "
+            "api_token says who asks",
+            backend="cloudflare",
+        )
+    if "?" in base_url or "#" in base_url:
+        raise InvalidArgumentError(
+            "base_url has a '?' or '#' in it; give it up to its path, where the API's own paths "
+            "go on",
+            backend="cloudflare",
+        )
+    return origin + (url.raw_path.rstrip("/") or "/client/v4")
 
 
 def _named(base_url: str) -> str:

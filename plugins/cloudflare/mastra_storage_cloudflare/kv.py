@@ -12,6 +12,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from mastra_storage import StorageError
+
 # The API's limits.
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 25 * 1024 * 1024
@@ -20,6 +22,10 @@ MAX_KEYS_OF_GET = 100
 MAX_KEYS_OF_LIST = 1000
 MAX_KEYS_OF_WRITE = 10_000
 LEAST_SECONDS_TO_EXPIRE = 60
+
+
+class RefusedCursorError(StorageError):
+    """KV does not go on from a cursor of its own (any more)."""
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -66,7 +72,10 @@ class KV(Protocol):
     async def keys(
         self, namespace: str, prefix: str, *, cursor: str | None = None, limit: int
     ) -> Listing:
-        """Keys with a prefix, in order of their UTF-8 bytes; may give fewer than `limit`."""
+        """Keys with a prefix, in order of their UTF-8 bytes; may give fewer than `limit`.
+
+        `RefusedCursorError` for a `cursor` that KV does not take.
+        """
         ...
 
     async def write(self, namespace: str, pairs: Sequence[Pair], deletes: Collection[str]) -> None:

@@ -229,7 +229,9 @@ class Layout:
     def matching(self, query: Query) -> Callable[[Place], bool]:
         """Whether the row at a place is one of those a query asks for, its prefix aside."""
         since, until = query.since, query.until
-        wanted = {name: {*map(shorten, values)} for name, values in query.fields.items()}
+        # Keys that were written when only bytes were counted hold some as they are that are hashed
+        # now.
+        wanted = {name: {*map(shorten, values), *values} for name, values in query.fields.items()}
 
         def matches(place: Place) -> bool:
             order = int(place.order)
@@ -273,7 +275,8 @@ def escape(part: str, most: int) -> str:
 
 def shorten(value: str) -> str:
     """An indexed field as metadata holds it: as it is, or a hash of it."""
-    if len(value.encode()) <= _FIELD_BYTES and not value.startswith(_HASH):
+    # As JSON: what it escapes takes up to six bytes for one.
+    if len(msgspec.json.encode(value)) <= _FIELD_BYTES + 2 and not value.startswith(_HASH):
         return value
     return _HASH + _digest(value)
 

@@ -1,4 +1,4 @@
-"""A page of a listing, in one request for all who ask for it at one moment."""
+"""A page of a listing: in one request for all who ask for it at one moment, or begun anew."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mastra_storage_cloudflare.futures import fail, given_up
-from mastra_storage_cloudflare.kv import Listing
+from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Listing, RefusedCursorError
 
 
 class SharedListing:
@@ -47,3 +47,26 @@ class SharedListing:
     def _fail(self, error: BaseException) -> None:
         for caller in self._callers:
             fail(caller, error)
+
+
+async def page_behind(
+    kv: KV, namespace: str, prefix: str, behind: str, *, cursor: str | None, limit: int
+) -> Listing:
+    """The page at `cursor`, which goes on behind the key `behind`.
+
+    KV keeps no cursor for ever, and starts nowhere but at the beginning. So without one, or where
+    it is refused, the listing is begun anew, and what comes before is passed over.
+    """
+    if cursor is not None or not behind:
+        try:
+            return await kv.keys(namespace, prefix, cursor=cursor, limit=limit)
+        except RefusedCursorError:
+            if cursor is None:
+                raise
+    cursor = None
+    while True:
+        listing = await kv.keys(namespace, prefix, cursor=cursor, limit=MAX_KEYS_OF_LIST)
+        entries = [entry for entry in listing.entries if entry.key > behind]
+        if entries or listing.cursor is None:
+            return Listing(entries, listing.cursor)
+        cursor = listing.cursor

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from mastra_storage import PartialWriteError
 from mastra_storage_cloudflare.kv import KV, Entry, Found, Listing, Pair
+from mastra_storage_cloudflare.listings import page_behind
 
 
 class _Stamp(Struct, rename={"written": "w"}):
@@ -98,7 +99,7 @@ class OverlayKV(KV):
     ) -> Listing:
         # The cursor handed out says also behind which key the listing goes on.
         start, inner = ("", None) if cursor is None else msgspec.json.decode(cursor)
-        listing = await self._kv.keys(namespace, prefix, cursor=inner, limit=limit)
+        listing = await page_behind(self._kv, namespace, prefix, start, cursor=inner, limit=limit)
         self._forget_old()
         end = listing.entries[-1].key if listing.entries else start
         cursor = msgspec.json.encode((end, listing.cursor)).decode() if listing.cursor else None

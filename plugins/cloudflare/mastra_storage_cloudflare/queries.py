@@ -14,6 +14,7 @@ from mastra_storage import Position, Query, Result
 from mastra_storage_cloudflare.ahead import Ahead
 from mastra_storage_cloudflare.kv import KV, MAX_KEYS_OF_LIST, Entry
 from mastra_storage_cloudflare.layout import Layout
+from mastra_storage_cloudflare.listings import page_behind
 from mastra_storage_cloudflare.newest import MAX_HINT, newest
 from mastra_storage_cloudflare.overlay import written_at
 from mastra_storage_cloudflare.places import Place, place_of
@@ -62,10 +63,14 @@ def _field_index_of(layout: Layout, query: Query) -> str | None:
 async def list_all(kv: KV, namespace: str, prefix: str) -> AsyncIterator[Entry]:
     """Every key with a prefix."""
     cursor: str | None = None
+    behind = ""
     while True:
-        listing = await kv.keys(namespace, prefix, cursor=cursor, limit=MAX_KEYS_OF_LIST)
+        listing = await page_behind(
+            kv, namespace, prefix, behind, cursor=cursor, limit=MAX_KEYS_OF_LIST
+        )
         for entry in listing.entries:
             yield entry
+            behind = entry.key
         cursor = listing.cursor
         if cursor is None:
             return

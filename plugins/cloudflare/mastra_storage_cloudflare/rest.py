@@ -51,7 +51,7 @@ class _Values(Struct):
 
 
 class _Written(Struct):
-    unsuccessful_keys: list[str] = []
+    unsuccessful_keys: list[str] | None = None
 
 
 class _BulkPair(Struct, omit_defaults=True, gc=False):
@@ -184,7 +184,7 @@ class RestKV(KV):
                 await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
             body = msgspec.json.encode(list(items.values()))
             answer = await self._call(namespace, method, path, _Written | None, body=body)
-            unsuccessful = set(answer.result.unsuccessful_keys) if answer.result else set()
+            unsuccessful = set((answer.result and answer.result.unsuccessful_keys) or ())
             items = {key: item for key, item in items.items() if key in unsuccessful}
         return [*items]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from mastra_storage import InvalidArgumentError, Storage
 from mastra_storage_cloudflare.backend import CloudflareBackend
+from mastra_storage_cloudflare.options import Retention
 
 __all__ = ["CloudflareStore"]
 
@@ -32,7 +32,8 @@ class CloudflareStore(Storage):
     - `bindings`: KV namespaces by table name, with or without `mastra_`; `default` serves every
       table that has none of its own.
     - `interop`: "mastra" keeps records as the TypeScript store does, to share one store with it.
-    - `retention`: how long rows are kept, by table: `{"traces": timedelta(days=30)}`.
+    - `retention`: how long rows are kept, by table: `{"traces": timedelta(days=30)}`; a table
+      that no installed adapter names is given as the `Table` itself.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class CloudflareStore(Storage):
         base_url: str | None = None,
         bindings: Mapping[str, Any] | None = None,
         key_prefix: str = "",
-        retention: Mapping[str, timedelta] | None = None,
+        retention: Retention | None = None,
         interop: str | None = None,
         **options: Any,
     ) -> None:

@@ -40,11 +40,10 @@ class Touches:
         """Whether any is not written yet."""
         return bool(self._waiting)
 
-    def drop(self, table: Table, prefix: Key) -> None:
-        """Forget the touches of rows that are being deleted."""
-        for found, key in list(self._waiting):
-            if found == table and key[: len(prefix)] == prefix:
-                del self._waiting[found, key]
+    def drop(self, table: Table, prefix: Key) -> dict[Key, int]:
+        """Forget the touches of rows that are being deleted; gives them."""
+        under = [key for of, key in self._waiting if of == table and key[: len(prefix)] == prefix]
+        return {key: self._waiting.pop((table, key)) for key in under}
 
     def apply(self, row: Row) -> Row:
         """The row with the touch that waits, if it is later than the one it has."""

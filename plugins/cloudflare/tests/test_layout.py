@@ -26,7 +26,7 @@ from mastra_storage import (
     Table,
     TooLargeError,
 )
-from mastra_storage.schema import MESSAGES, TABLES, THREADS
+from mastra_storage.schema import MESSAGES, TABLES, THREADS, TRACES
 
 WIDE = Table(
     name="a_table_of_some_adapter",
@@ -133,6 +133,19 @@ def test_a_row_comes_back(key: Key, order: int, seq: int, color: str, touched: i
     assert len(record.metadata.encode()) <= MAX_METADATA_BYTES
     back = layout.row(record.key, Found(record.value, record.metadata), touched)
     assert back == structs.replace(given_row, touched=touched)
+
+
+@pytest.mark.parametrize("name", ["plain", '"' * 100])
+def test_a_field_is_found_as_it_is_and_as_a_hash(name: str) -> None:
+    traces = Layout("", TRACES)
+    fields = {"trace_id": "x", "name": name}
+    record = traces.pairs(row(("x",), table=TRACES, fields=fields))[0]
+    place = place_of(record)
+    assert place is not None
+    unhashed = structs.replace(place, fields=("x", name))
+    for wanted, found in ((name, True), (name + "!", False)):
+        matches = traces.matching(Query(table=TRACES, fields={"name": (wanted,)}))
+        assert matches(place) is matches(unhashed) is found
 
 
 @pytest.mark.parametrize("size", [1, 100, 101, 256])

@@ -9,7 +9,7 @@ import pytest
 from mastra_storage_cloudflare import CloudflareStore
 from mastra_storage_cloudflare.options import retention_option, seconds_option
 
-from mastra_storage import InvalidArgumentError, open_storage
+from mastra_storage import InvalidArgumentError, Table, open_storage
 
 DAY = 24 * 3600 * 1_000_000
 
@@ -25,6 +25,7 @@ def test_retention_is_given_as_times_or_as_days() -> None:
         {"traces": 30},
         {"traces": timedelta(seconds=59)},
         {"traces": timedelta.max},
+        timedelta(days=30),
         "traces",
         "traces:x",
         "traces:0",
@@ -34,6 +35,21 @@ def test_retention_is_given_as_times_or_as_days() -> None:
 def test_other_retention_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="retention"):
         retention_option(value)
+
+
+@pytest.mark.parametrize("name", ["trace", "mastra_traces", "", "Traces", 5])
+def test_retention_of_what_is_no_table_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"no table; the tables are: threads, messages,"):
+        CloudflareStore(bindings={"default": object()}, retention={name: timedelta(days=1)})
+    with pytest.raises(InvalidArgumentError, match="no table"):
+        open_storage(f"cloudflare://account?retention=traces:30,{name}:7", api_token="t")
+
+
+def test_retention_of_tables_that_adapters_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = (Table(name=name, key=("id",)) for name in ("mine", "theirs"))
+    monkeypatch.setattr("mastra_storage.plugins.load_tables", lambda: {"theirs": theirs})
+    kept: dict[str | Table, timedelta] = {mine: timedelta(days=30), "theirs": timedelta(days=1)}
+    assert retention_option(kept) == {"mine": 30 * DAY, "theirs": DAY}
 
 
 def test_seconds_are_numbers() -> None:

@@ -19,6 +19,7 @@ from aiohttp.test_utils import RawTestServer
 from conversations import differing, save
 from kv_server import KVServer
 from mastra_storage_cloudflare.client import _is_stale
+from mastra_storage_cloudflare.kv import Pair
 from mastra_storage_cloudflare.rest import RestKV
 from rest_stores import rest_store
 
@@ -158,6 +159,20 @@ async def test_retention_lets_rows_expire(kv: KVServer) -> None:
         assert await other.get_eval("e") is not None
 
 
+@pytest.mark.parametrize("character", ['"', "\\", "\n", "\x01", "é", "a"])
+async def test_traces_are_found_by_any_text_their_fields_may_have(
+    kv: KVServer, character: str
+) -> None:
+    text = character * (100 // len(character.encode()))
+    trace = Trace(id="x", trace_id=text, name=text, scope=text, thread_id=text, run_id=text)
+    async with rest_store(kv) as storage:
+        await storage.save_trace(trace)
+        await storage.save_trace(Trace(id="y"))
+    async with rest_store(kv) as other:
+        assert (await other.get_traces(name=text, scope=text, run_id=text)).items == [trace]
+        assert (await other.get_traces(name=text + character)).items == []
+
+
 async def test_values_too_large_for_one_answer_are_read_in_parts(memory_kv: KVServer) -> None:
     large = [
         Message(id=f"m{n}", thread_id="t", role="user", content=str(n) * 9_000_000)
@@ -178,11 +193,13 @@ class Answers:
 
     def __init__(self) -> None:
         self.by_url: dict[str, dict[str, Any]] = {}
+        self.asked: list[str] = []
 
     def __call__(self, url: str, **answer: Any) -> None:
         self.by_url[url] = answer
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked.append(request.raw_path)
         answer = next(a for url, a in self.by_url.items() if request.path_qs.endswith(url))
         if "payload" in answer:
             return web.json_response(answer["payload"], status=answer.get("status", 200))
@@ -192,7 +209,7 @@ class Answers:
 @pytest.fixture
 async def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What comes instead of Cloudflare's answers; calls are tried again at once."""
-    monkeypatch.setattr("mastra_storage_cloudflare.client._BACKOFF", tenacity.wait_fixed(0))
+    monkeypatch.setattr("mastra_storage_cloudflare.client._BACKOFF", tenacity.wait_none())
     return Answers()
 
 
@@ -236,6 +253,44 @@ async def test_odd_answers_are_errors(
     with pytest.raises(error) as caught:
         await unopened.open()
     assert "secret-token" not in f"{caught.value}{caught.value!r}{caught.value.__cause__!r}"
+
+
+async def test_what_the_api_says_at_length_is_cut(answers: Answers, unopened: RestKV) -> None:
+    said = [{"code": 10029, "message": "long " * 9_999}] * 3
+    answers("/namespaces?page=1&per_page=100", status=400, payload={"errors": said})
+    with pytest.raises(StorageError, match="10029 long long") as caught:
+        await unopened.open()
+    assert len(str(caught.value)) < 700
+
+
+async def test_lists_that_are_null_are_empty(answers: Answers, unopened: RestKV) -> None:
+    fine = {"success": True, "errors": None, "messages": None, "result_info": None}
+    answers("/namespaces?page=1&per_page=100", payload=GOOD | fine)
+    await unopened.open()
+    answers("/1/bulk", payload=fine | {"result": {"unsuccessful_keys": None}})
+    await unopened.write("n", [Pair("k", b"1", "")], [])
+    answers("/1/bulk/get", payload=fine | {"result": {"values": {"k": {"value": "1"}}}})
+    assert [*await unopened.get("n", ["k"])] == ["k"]
+
+
+@pytest.mark.parametrize("errors", [None, [], [{"code": None, "message": None}]])
+async def test_a_refusal_may_say_nothing(answers: Answers, unopened: RestKV, errors: Any) -> None:
+    refusal = {"result": None, "success": False, "errors": errors}
+    answers("/namespaces?page=1&per_page=100", status=400, payload=refusal)
+    with pytest.raises(StorageError, match="refused the request") as caught:
+        await unopened.open()
+    assert type(caught.value) is StorageError
+
+
+async def test_an_answer_that_is_nested_without_end_is_an_error(
+    answers: Answers, unopened: RestKV
+) -> None:
+    nested = "[" * 5_000 + "]" * 5_000
+    for status in (200, 500):
+        text = f'{{"result": [], "result_info": {{"a": {nested}}}, "errors": {nested}}}'
+        answers("/namespaces?page=1&per_page=100", status=status, text=text)
+        with pytest.raises(UnavailableError):
+            await unopened.open()
 
 
 async def test_what_is_not_http_is_an_error_without_the_token(answers: Answers) -> None:
@@ -309,7 +364,41 @@ class TestOneAnswer:
             await kv.get("n", ["a"])
 
 
-@pytest.mark.parametrize("base_url", ["api.cloudflare.com", "", "/client/v4", "https://"])
-def test_a_base_url_that_is_none_is_refused(base_url: str) -> None:
+@pytest.mark.parametrize(
+    "base_url", ["api.cloudflare.com", "", "/client/v4", "https://", "ftp://gateway.test", 5]
+)
+def test_a_base_url_that_is_none_is_refused(base_url: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="base_url"):
         RestKV("account", "token", base_url=base_url)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "fault"),
+    [
+        ("https://ann:s3cret@gateway.test/v4", "user or a password"),
+        ("https://:s3cret@gateway.test/v4", "user or a password"),
+        ("https://s3cret@gateway.test/v4", "user or a password"),
+        ("https://gateway.test/v4?key=s3cret", r"'\?' or '#'"),
+        ("https://gateway.test/v4#s3cret", r"'\?' or '#'"),
+        ("https://ann:s3cret@gateway.test:port/", "not an http or https URL"),
+        ("gateway.test/s3cret", "not an http or https URL"),
+    ],
+)
+def test_what_a_base_url_cannot_have_is_refused_and_not_shown(base_url: str, fault: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=fault) as caught:
+        RestKV("account", "token", base_url=base_url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3cret" not in f"{error}{error!r}"
+        error = error.__cause__ or error.__context__
+
+
+async def test_a_base_url_keeps_its_escapes(answers: Answers) -> None:
+    answers("/namespaces?page=1&per_page=100", payload=GOOD)
+    async with RawTestServer(answers.respond) as server:
+        url = str(server.make_url("/")) + "team%2Fa/b%20c%3F/"
+        kv = RestKV("account", "token", base_url=url)
+        await kv.open()
+        await kv.close()
+    path = "/accounts/account/storage/kv/namespaces?page=1&per_page=100"
+    assert answers.asked == [f"/team%2Fa/b%20c%3F{path}"]

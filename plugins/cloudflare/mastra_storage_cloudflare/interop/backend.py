@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self, cast
 
 from mastra_storage import (
@@ -26,9 +25,10 @@ from mastra_storage_cloudflare.batching import BatchingKV
 from mastra_storage_cloudflare.interop.layout import Places, check_table
 from mastra_storage_cloudflare.interop.recent import RecentWritesKV
 from mastra_storage_cloudflare.interop.rows import Rows
+from mastra_storage_cloudflare.interop.walks import walk
 from mastra_storage_cloudflare.interop.writes import Writes
 from mastra_storage_cloudflare.kv import KV, MAX_VALUE_BYTES
-from mastra_storage_cloudflare.options import seconds_option
+from mastra_storage_cloudflare.options import Retention, seconds_option
 
 
 class InteropBackend(Backend):
@@ -87,7 +87,7 @@ class InteropBackend(Backend):
             return Result(rows=[])
         whole = query.count or query.offset or query.table == WORKFLOW_SNAPSHOT
         if query.order_by == "any" and not whole:
-            return await self._rows.walk(query)
+            return await walk(self._kv, self._places, self._rows, query)
         return select(await self._rows.all(query.table, query.prefix), query)
 
     async def write(self, ops: Sequence[Op]) -> None:
@@ -109,7 +109,7 @@ class InteropBackend(Backend):
 
 
 def interop_backend(
-    interop: str, kv: KV, *, retention: Mapping[str, timedelta] | None = None, **options: Any
+    interop: str, kv: KV, *, retention: Retention | None = None, **options: Any
 ) -> InteropBackend:
     """The backend that `interop` names, on a transport."""
     if interop != "mastra":

@@ -33,7 +33,14 @@ class Entry(Struct, frozen=True):
     score: float = 0
 
 
-_decode = msgspec.json.Decoder(list[Entry]).decode
+class _Stored(Struct, gc=False):
+    """An entry as it may be stored: JavaScript has null for a score that was no number."""
+
+    id: str
+    score: float | None = None
+
+
+_decode = msgspec.json.Decoder(list[_Stored]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,9 +49,10 @@ def read_order(value: bytes | None) -> list[Entry]:
     if value is None:
         return []
     try:
-        return _decode(unwrap(value))
-    except msgspec.MsgspecError as exc:
+        stored = _decode(unwrap(value))
+    except (msgspec.MsgspecError, RecursionError) as exc:
         raise FormError(f"is not a list of a thread's messages ({exc})") from exc
+    return [Entry(entry.id, entry.score or 0) for entry in stored]  # as JavaScript sorts null
 
 
 def write_order(entries: Sequence[Entry]) -> bytes:

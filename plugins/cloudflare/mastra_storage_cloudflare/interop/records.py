@@ -37,7 +37,7 @@ def row_of(table: Table, name: str, value: bytes) -> Row:
         row = Row(table, (), msgspec.json.encode(members), 0, 0, {}, 0)
         version = blake2b(value, digest_size=16).hexdigest()
         placed = table.row(table.record_of(row), seq=0, version=version)
-    except (FormError, StorageError, KeyError, msgspec.MsgspecError) as exc:
+    except (FormError, StorageError, KeyError, msgspec.MsgspecError, RecursionError) as exc:
         raise StorageError(
             f"the value under key {name!r} is not a record that the TypeScript store writes in "
             f"table {table.name!r}: it {_reason(exc)}; repair or delete it"
@@ -90,6 +90,8 @@ def touched(at: datetime, old: bytes | None, value: bytes | None) -> bytes | Non
 def _reason(exc: Exception) -> str:
     if isinstance(exc, KeyError):
         return f"has no {exc.args[0]}"
+    if isinstance(exc, RecursionError):
+        return "is nested too deep"
     return str(exc) if isinstance(exc, FormError) else f"has other members ({exc.__cause__ or exc})"
 
 

@@ -1,4 +1,4 @@
-"""Reading rows: by their keys, all under a prefix, and the walk through a table.
+"""Reading rows: by their keys, and all under a prefix.
 
 What TypeScript stores has no metadata, so that a listing shows nothing but keys: every record
 of a query is read.
@@ -11,27 +11,22 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from mastra_storage import (
     MESSAGES,
     WORKFLOW_SNAPSHOT,
     Key,
-    Position,
-    Query,
-    Result,
     Row,
     StorageError,
     Table,
-    select,
 )
 from mastra_storage_cloudflare.interop.layout import Place, Places, is_plain
 from mastra_storage_cloudflare.interop.orders import Entry, places, read_order
 from mastra_storage_cloudflare.interop.recent import RecentWritesKV
 from mastra_storage_cloudflare.interop.records import is_resource, row_of
 from mastra_storage_cloudflare.interop.values import FormError, damaged
-from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, MAX_KEYS_OF_LIST, Found
+from mastra_storage_cloudflare.kv import MAX_KEY_BYTES, Found
 from mastra_storage_cloudflare.queries import list_all
 
 # So many of the keys of damaged records are named behind the first.
@@ -43,14 +38,6 @@ class Name(NamedTuple):
 
     place: Place
     key: str
-
-
-class _Hint(Struct, array_like=True):
-    """Where a walk goes on: in which place, behind which of KV's cursors, behind which key."""
-
-    at: int = 0
-    cursor: str | None = None
-    behind: str = ""
 
 
 class Rows:
@@ -137,40 +124,6 @@ class Rows:
         coming = self._kv.recent_keys(place.namespace, start)  # what is stored while it is listed
         listed = {entry.key async for entry in list_all(self._kv, place.namespace, start)}
         return listed | coming | self._kv.recent_keys(place.namespace, start)
-
-    async def walk(self, query: Query) -> Result:
-        """A part of a table, in the order of its keys."""
-        table = query.table
-        places = await self._places.of(table)
-        hint = _hint(query)
-        place = places[hint.at]
-        limit = MAX_KEYS_OF_LIST if query.limit is None else query.limit
-        listing = await self._kv.keys(
-            place.namespace, place.prefix(table, query.prefix), cursor=hint.cursor, limit=limit
-        )
-        recent = self._kv.recent_keys(place.namespace, place.prefix(table, query.prefix))
-        keys = {entry.key for entry in listing.entries} - recent
-        keys |= recent if hint.cursor is None else set()
-        ahead = sorted(key for key in keys if key > hint.behind and place.holds(table, key))
-        taken = ahead[:limit]
-        found = await self.read(table, [Name(place, key) for key in taken], listed=True)
-        rows = [row for _, row in found]
-        if hint.at:
-            newer = await self._get_in(places[: hint.at], table, [row.key for row in rows])
-            rows = [row for row in rows if row.key not in newer]
-        rows = select(rows, structs.replace(query, order_by="created", after=None, limit=None)).rows
-        if len(ahead) > limit:
-            end: _Hint | None = _Hint(hint.at, hint.cursor, taken[-1])
-        elif listing.cursor is not None:
-            end = _Hint(hint.at, listing.cursor)
-        else:
-            end = _Hint(hint.at + 1) if hint.at + 1 < len(places) else None
-        text = None if end is None else msgspec.json.encode(end).decode()
-        return Result(rows=rows, cursor=None if text is None else Position(0, 0, (), text))
-
-    async def _get_in(self, places: Sequence[Place], table: Table, keys: Sequence[Key]) -> set[Key]:
-        names = [Name(place, place.name(table, key)) for place in places for key in keys]
-        return {row.key for _, row in await self.read(table, names)}
 
     async def read(
         self, table: Table, names: Iterable[Name], *, listed: bool = False
@@ -278,7 +231,3 @@ def _is_under(table: Table, prefix: Key, name: Name) -> bool:
 def _rank(places: Sequence[Place], table: Table, name: Name, row: Row) -> tuple[int, bool, str]:
     """Which of several records of one key counts: the one where it is written now."""
     return places.index(name.place), name.key != name.place.name(table, row.key), name.key
-
-
-def _hint(query: Query) -> _Hint:
-    return msgspec.json.decode(query.after.hint, type=_Hint) if query.after else _Hint()

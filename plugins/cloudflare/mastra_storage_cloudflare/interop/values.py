@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,6 +18,14 @@ _ENVELOPE = {"value", "metadata", "cacheStatus"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Numbers from here on are no milliseconds.
 _MICROSECONDS = 10**14
+
+# An escape in JSON; the group is half of a surrogate pair without the other.
+_ESCAPE = re.compile(
+    rb"""\\(?: u[dD][89abAB][0-9a-fA-F]{2} \\u[dD][c-fC-F][0-9a-fA-F]{2}
+          | (u[dD][89a-fA-F][0-9a-fA-F]{2})
+          | . )""",
+    flags=re.DOTALL | re.VERBOSE,
+)
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +49,8 @@ def members_of(value: bytes) -> Members:
         return _decode_members(unwrap(value))
     except msgspec.MsgspecError as exc:
         raise FormError(f"is not a JSON object ({exc})") from exc
+    except RecursionError as exc:
+        raise FormError("is nested too deep") from exc
 
 
 def unwrap(value: bytes) -> bytes:
@@ -48,18 +59,30 @@ def unwrap(value: bytes) -> bytes:
     Some releases of Cloudflare's SDK stored the body of the request, `{"value": "…", "metadata":
     …}`, in place of the value.
     """
+    value = _well_formed(value)
     while value.lstrip()[:1] == b"{":
         try:
             members = _decode_members(value)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return value
         if "value" not in members or not members.keys() <= _ENVELOPE:
             return value
         inner = plain(members["value"])
         if not isinstance(inner, str):
             return value
-        value = inner.encode()
+        value = _well_formed(inner.encode())
     return value
+
+
+def _well_formed(value: bytes) -> bytes:
+    """JSON with U+FFFD for each half of a surrogate pair that stands alone.
+
+    JavaScript leaves one where it cuts a text within a character, and `JSON.stringify` stores it.
+    Whatever else takes text out of JavaScript as UTF-8 puts U+FFFD in its place.
+    """
+    if b"\\ud" not in value and b"\\uD" not in value:
+        return value
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], value)
 
 
 def compact(members: Members) -> bytes:
@@ -82,11 +105,14 @@ def parsed(value: Any) -> Any:
     text = plain(value)
     if not isinstance(text, str):
         return value
+    json = _well_formed(text.encode())
     try:
-        msgspec.json.decode(text)
+        msgspec.json.decode(json)
     except msgspec.MsgspecError:
         return value
-    return Raw(text.encode())
+    except RecursionError as exc:
+        raise FormError("is nested too deep") from exc
+    return Raw(json)
 
 
 def parsed_container(value: Any) -> Any:
