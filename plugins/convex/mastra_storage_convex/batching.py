@@ -231,7 +231,8 @@ class _Call:
 
 def _too_late(seconds: float) -> UnavailableError:
     return UnavailableError(
-        f"the writes before this one took {seconds:g} seconds, and it was not sent; try again later"
+        f"the writes before this one took {seconds:g} seconds, and it was not carried out; "
+        "try again later"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
 
 import aiohttp
@@ -127,23 +126,15 @@ class Client:
     ) -> Any:
         url = yarl.URL(f"{self.settings.url}/api/{verb}")
         failure: StorageError | None = None
-
-        async def attempt() -> Any:
-            nonlocal failure
-            try:
-                content = await self._send(url, body)
-                return decoded(content, kind, path)
-            except StorageError as exc:
-                failure = exc
-                raise
-
         try:
             async with asyncio.timeout(self.settings.timeout):
-                try:
-                    return await attempt()
-                except StorageError as exc:
-                    first = exc
-                return await self._attempts(stop)(_after(first, attempt))
+                async for attempt in self._attempts(stop):
+                    with attempt:
+                        try:
+                            return decoded(await self._send(url, body), kind, path)
+                        except StorageError as exc:
+                            failure = exc
+                            raise
         except TimeoutError as exc:
             silent = isinstance(failure and failure.__cause__, aiohttp.SocketTimeoutError)
             if failure is not None and not silent:  # the last one, between two attempts
@@ -153,11 +144,10 @@ class Client:
             ) from exc
 
     def _attempts(self, stop: stop_base) -> tenacity.AsyncRetrying:
-        """The attempts of a call, which only one that has failed needs."""
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._may_retry),
             stop=stop,
-            wait=_wait,
+            wait=_pause,
             before_sleep=_note,
             reraise=True,
         )
@@ -239,28 +229,17 @@ class _Before(stop_base):
         return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._moment
 
 
-def _after(
-    failure: StorageError, attempt: Callable[[], Awaitable[T]]
-) -> Callable[[], Awaitable[T]]:
-    """`attempt`, the first call of which has been made and failed so."""
-    failures = [failure]
-
-    async def made() -> T:
-        if failures:
-            raise failures.pop()
-        return await attempt()
-
-    return made
-
-
-def _wait(state: RetryCallState) -> float:
-    """The seconds until the next attempt."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, RateLimitedError) and error.retry_after is not None:
-        return max(error.retry_after, _BACKOFF(state))
+def _pause(state: RetryCallState) -> float:
+    """The seconds from an attempt that failed to the next one."""
+    failure = _failure(state)
+    if isinstance(failure, RateLimitedError) and failure.retry_after is not None:
+        return max(failure.retry_after, _BACKOFF(state))
     return _BACKOFF(state)
 
 
 def _note(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    _log.debug("attempt %d failed: %s", state.attempt_number, type(error).__name__)
+    _log.debug("attempt %d failed: %s", state.attempt_number, type(_failure(state)).__name__)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None

@@ -578,7 +578,7 @@ class TestWaiting:
         writer = Writer(cast(Client, functions))
         first = asyncio.ensure_future(writer.write([put("a")]))
         await functions.called.wait()
-        with pytest.raises(UnavailableError, match="not sent") as caught:
+        with pytest.raises(UnavailableError, match="not carried out") as caught:
             await writer.write([put("b")])
         assert caught.value.retryable
         await first
