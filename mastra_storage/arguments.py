@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
 
+from mastra_storage.backend import Backend
 from mastra_storage.errors import InvalidArgumentError, InvalidRecordError
 from mastra_storage.validation import check_id, encode, json_object, optional_time, utf8
+
+Direction: TypeAlias = Literal["asc", "desc"]
+"""The oldest first, or the newest first."""
 
 # More than any store holds; still a 64-bit integer when another count is added to it.
 _MAX_COUNT = 2**62
@@ -84,6 +88,10 @@ def object_argument(value: Any, name: str) -> dict[str, Any] | None:
     return found or None
 
 
+def descending_argument(direction: Any) -> bool:
+    return choice_argument(direction, "direction", get_args(Direction)) == "desc"
+
+
 def choice_argument(value: Any, name: str, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         shown = repr(value) if isinstance(value, str) else type(value).__name__
@@ -91,3 +99,16 @@ def choice_argument(value: Any, name: str, choices: Sequence[str]) -> str:
             f"{name} must be one of {', '.join(map(repr, choices))}, not {shown}"
         )
     return str.__str__(value)
+
+
+def missing_verbs(backend: Any, *, watch: bool = False) -> list[str]:
+    """What the engine calls of a backend, or of a class of them, that `backend` does not have."""
+    lifetime = [name for name in ("open", "close") if not callable(getattr(backend, name, None))]
+    verbs = ("get", "query", "write", *(["watch"] if watch else []))
+    return lifetime + [name for name in verbs if not _has_own(backend, name)]
+
+
+def _has_own(backend: Any, verb: str) -> bool:
+    found = getattr(backend, verb, None)
+    # What a subclass of `Backend` inherits does nothing, and would say that it did.
+    return callable(found) and getattr(found, "__func__", found) is not getattr(Backend, verb)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from mastra_storage.arguments import missing_verbs
 from mastra_storage.backend import Backend
 from mastra_storage.errors import InvalidArgumentError, PluginLoadError, PluginNotFoundError
 from mastra_storage.schema import TABLES, Table
@@ -44,9 +45,6 @@ _DISTRIBUTIONS = {
 
 _EXAMPLES = "sqlite:///FILE, cloudflare://ACCOUNT, convex://HOST"
 
-# What the engine calls of any backend (`watch` only where it is declared).
-_VERBS = ("from_url", "open", "close", "get", "query", "write")
-
 _registered: dict[str, type[Backend]] = {}
 
 
@@ -76,8 +74,9 @@ def open_storage(url: str, **options: Any) -> Storage:
     from mastra_storage.storage import Storage
 
     if not isinstance(url, str) or "://" not in url:
+        given = "has no '://'" if isinstance(url, str) else f"is of type {type(url).__name__}"
         raise InvalidArgumentError(
-            "a storage URL looks like sqlite:///agent.db or memory://; what was given has no '://'"
+            f"a storage URL looks like sqlite:///agent.db or memory://; what was given {given}"
         )
     scheme = url.split("://", 1)[0].lower()
     return Storage(load_backend(scheme).from_url(url, **options))
@@ -222,7 +221,8 @@ def _built_in(scheme: str) -> type[Backend] | None:
 
 def _missing(backend: Any) -> str:
     """What `backend` lacks to be one; empty when it lacks nothing."""
-    lacking = [verb for verb in _VERBS if not callable(getattr(backend, verb, None))]
+    lacking = [] if callable(getattr(backend, "from_url", None)) else ["from_url"]
+    lacking += missing_verbs(backend)
     return f"{type(backend).__name__} without {', '.join(lacking)}" if lacking else ""
 
 

@@ -114,9 +114,15 @@ def test_an_unknown_scheme_gets_a_hint_at_what_was_meant(url: str, hint: str) ->
         open_storage(url)
 
 
-@pytest.mark.parametrize("url", ["agent.db", "", ":memory:", "sqlite:agent.db", None, 7])
-def test_what_is_no_url_is_refused(url: object) -> None:
-    with pytest.raises(InvalidArgumentError, match="://"):
+@pytest.mark.parametrize("url", ["agent.db", "", ":memory:", "sqlite:agent.db"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"what was given has no '://'"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize("url", [None, 7, Path("agent.db")])
+def test_what_is_no_text_is_refused_as_such(url: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"sqlite:///.* of type {type(url).__name__}"):
         open_storage(url)  # type: ignore[arg-type]
 
 
@@ -385,6 +391,16 @@ def test_a_backend_has_verbs_of_its_own(verb: str) -> None:
     setattr(Half, verb, getattr(Backend, verb))
     with pytest.raises(InvalidArgumentError, match=f"it has no `{verb}`"):
         Storage(Half())
+
+
+def test_a_class_that_inherits_its_verbs_is_not_registered(scheme: str) -> None:
+    class Empty(Backend):
+        @classmethod
+        def from_url(cls, url: str, **options: object) -> Empty:
+            raise AssertionError(url)
+
+    with pytest.raises(InvalidArgumentError, match=r"no backend: \w+ without get, query, write$"):
+        register(scheme, Empty)  # type: ignore[type-abstract]
 
 
 def test_what_is_built_in_is_opened_without_a_look_at_the_disk(
