@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -13,9 +13,10 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from mastra_storage.backend import Backend, DeletePrefix, Put, Query
-from mastra_storage.errors import InvalidArgumentError
+from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.plugins import load_backend
 from mastra_storage.schema import Row, Table
+from mastra_storage.testing._limits import TookTooLongError, within
 from mastra_storage.testing._waiting import settling, until
 from mastra_storage.testing.isolation import IsolatedBackend, isolated, prefix_for_check
 
@@ -27,6 +28,9 @@ OnResult = Callable[[str, str, str, float], None]
 # tests/test_kit.py counts them.
 _QUICK_WRITES = 1_000
 _FULL_WRITES = 23_000
+
+TIME_LIMIT = 1_200.0
+"""How many seconds one test may take, and clearing up behind it: a live store may be far away."""
 
 _PROBE = Table(name="kit_probe", key=("id",))
 _MODULE = Path(__file__).with_name("_store.py")
@@ -50,7 +54,7 @@ def run_kit(url: str, *, full: bool = False, on_result: OnResult) -> int:
     event loop is running.
     """
     store = _Store(url)
-    asyncio.run(store.probe())
+    _run(store.probe())
     with (
         TemporaryDirectory(prefix="mastra-storage-kit-") as directory,
         Path(os.devnull).open("w") as nowhere,
@@ -77,7 +81,15 @@ def run_kit(url: str, *, full: bool = False, on_result: OnResult) -> int:
             )
         finally:
             set_hypothesis_home_dir(None)
-            asyncio.run(store.clear())
+            _run(store.clear())
+
+
+def _run(step: Awaitable[None]) -> None:
+    """Run what is no test, and so fails as the store does."""
+    try:
+        asyncio.run(within(TIME_LIMIT, step))
+    except TookTooLongError as exc:
+        raise UnavailableError(f"the store does not answer: {exc}", operation="check") from exc
 
 
 class _Store:
@@ -167,7 +179,7 @@ class _Run:
     @pytest.fixture
     def store_under_check(self) -> Iterator[Callable[[], Backend]]:
         yield self._store.make
-        asyncio.run(self._store.clear())
+        _run(self._store.clear())
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if self._full or not _is_full(item)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mastra_storage.testing.suite.cancellation import CancellationTests
 from mastra_storage.testing.suite.capabilities import CapabilityTests
 from mastra_storage.testing.suite.concurrency import ConcurrencyTests
 from mastra_storage.testing.suite.faults import FaultTests
@@ -15,6 +16,7 @@ from mastra_storage.testing.suite.queries import QueryTests
 from mastra_storage.testing.suite.records import EvalTests, ResourceTests, TraceTests
 from mastra_storage.testing.suite.rows import RowTests
 from mastra_storage.testing.suite.scale import ScaleTests
+from mastra_storage.testing.suite.store import StoreTests
 from mastra_storage.testing.suite.tables import TableTests
 from mastra_storage.testing.suite.threads import ThreadTests
 from mastra_storage.testing.suite.values import ValueTests
@@ -29,6 +31,7 @@ class StorageConformance(
     MachineTests,
     ScaleTests,
     FaultTests,
+    CancellationTests,
     RowTests,
     ConcurrencyTests,
     LiveTests,
@@ -46,6 +49,7 @@ class StorageConformance(
     CapabilityTests,
     QueryTests,
     VerbTests,
+    StoreTests,
 ):
     """Every rule of the contract, as a test for one backend.
 
@@ -58,6 +62,6 @@ class StorageConformance(
 
     The fixture gives a function that makes an unopened backend. Each test must find an empty
     store; within a test, all backends made share its data. What a backend does not declare in
-    its `capabilities` is skipped. Sizes and waiting times (`many`, `very_many`, `writers`,
-    `eventually` …) are class attributes that a subclass may lower.
+    its `capabilities` is skipped. Sizes and times (`time_limit`, `many`, `very_many`, `writers`,
+    `eventually` …) are class attributes that a subclass may change.
     """

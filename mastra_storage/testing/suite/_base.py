@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from inspect import iscoroutinefunction
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from mastra_storage.backend import Backend
 from mastra_storage.storage import Storage
+from mastra_storage.testing._limits import limited, within
 from mastra_storage.testing._waiting import EVENTUALLY, settling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,6 +27,12 @@ def full(test: F) -> F:
     return test
 
 
+def limits_itself(test: F) -> F:
+    """Mark a test that takes long and limits the time of each of its steps."""
+    test.kit_limits_itself = True  # type: ignore[attr-defined]
+    return test
+
+
 def require(backend: Backend, capability: str) -> None:
     """Skip the test unless the backend declares `capability`."""
     if not getattr(backend.capabilities, capability):
@@ -35,6 +43,13 @@ class Base:
     """Sizes that an author may change, the one fixture to give, and those made of it."""
 
     pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+    time_limit = 300.0
+    """How many seconds a test may take, and opening and closing a store.
+
+    One that hangs fails then, and says in which call. Raise it where reads are late for minutes;
+    lower it on a store of this machine.
+    """
 
     many = 1_100
     """How many rows are "more than a thousand"; lower it where writes are dear."""
@@ -60,6 +75,13 @@ class Base:
     machine_shrinks = True
     """Whether a sequence that differs is made as short as can be, by many more runs."""
 
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        for name, test in list(vars(cls).items()):
+            is_test = name.startswith("test_") and iscoroutinefunction(test)
+            if is_test and not hasattr(test, "kit_limits_itself"):
+                setattr(cls, name, limited(test))
+
     @pytest.fixture
     def make_backend(self) -> MakeBackend:
         """Gives a function that makes an unopened backend on one store, empty at first.
@@ -74,9 +96,19 @@ class Base:
         async with AsyncExitStack() as stack:
 
             async def open_store() -> Storage:
-                return await stack.enter_async_context(Storage(make_backend()))
+                return await stack.enter_async_context(self.opened(make_backend()))
 
             yield open_store
+
+    @asynccontextmanager
+    async def opened(self, backend: Backend) -> AsyncIterator[Storage]:
+        """A `Storage` on `backend`, opened and closed within the limit of time."""
+        storage = Storage(backend)
+        await within(self.time_limit, storage.open())
+        try:
+            yield storage
+        finally:
+            await within(self.time_limit, storage.close())
 
     @pytest_asyncio.fixture(loop_scope="function")
     async def storage(self, open_store: OpenStore) -> Storage:

@@ -8,9 +8,10 @@ from itertools import count
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec import structs
 
-from mastra_storage.backend import Backend, Put, Query, Result
+from mastra_storage.backend import Backend, Op, Put, Query, Result
 from mastra_storage.records import Message, Thread, to_microseconds
 from mastra_storage.schema import Key, Row, Table
 from mastra_storage.storage import Storage
@@ -62,8 +63,8 @@ _versions = count(1)
 
 
 def new_version() -> str:
-    """A version that no other write of this process has."""
-    return f"kit{next(_versions)}"
+    """A version that no other write of this process has, as long as those of the engine."""
+    return f"kit{next(_versions):017x}"
 
 
 def at(seconds: float = 0) -> datetime:
@@ -126,6 +127,15 @@ def row(
 
 async def put(backend: Backend, *rows: Row) -> None:
     await backend.write([Put(row) for row in rows])
+
+
+async def refused(backend: Backend, error: type[Exception], *ops: Op) -> str:
+    """What the error says with which a write of `ops` must fail."""
+    try:
+        await backend.write(ops)
+    except error as exc:
+        return str(exc)
+    pytest.fail(f"no {error.__name__} was raised by a write of {ops}")
 
 
 def names(rows: Iterable[Row]) -> list[str]:

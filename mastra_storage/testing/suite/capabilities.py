@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from msgspec import structs
 
-from mastra_storage.backend import ABSENT, Backend, Capabilities, Delete, Put, Query, Touch
+from mastra_storage.backend import ABSENT, Backend, Capabilities, Delete, Op, Put, Query, Touch
 from mastra_storage.errors import ConflictError, NotFoundError, TooLargeError
 from mastra_storage.records import Message
-from mastra_storage.schema import Table
+from mastra_storage.schema import Row, Table
 from mastra_storage.storage import Storage
 from mastra_storage.testing.suite._base import Base, OpenStore, full, require
 from mastra_storage.testing.suite._build import (
@@ -20,6 +20,7 @@ from mastra_storage.testing.suite._build import (
     micros,
     names,
     put,
+    refused,
     row,
     stored,
     thread_with,
@@ -49,7 +50,7 @@ class CapabilityTests(Base):
         require(backend, "compare_and_set")
         kept = row(id="kept", value=b'{"n":1}')
         await put(backend, kept, row(id="deleted"))
-        for refused in (
+        for op in (
             Put(row(id="kept"), ABSENT),
             Put(row(id="kept"), "another version"),
             Delete(ROWS, kept.key, "another version"),
@@ -61,7 +62,7 @@ class CapabilityTests(Base):
                         Touch(ROWS, kept.key, micros(99)),
                         Delete(ROWS, ("box", "deleted")),
                         Put(row(table=OTHER)),
-                        refused,
+                        op,
                         Put(row(id="last")),
                     ]
                 )
@@ -100,6 +101,56 @@ class CapabilityTests(Base):
             pytest.skip("no max_atomic_rows within reach")
         await put(backend, *[row(id=f"{n:06}") for n in range(limit + 1)])
         assert (await backend.query(Query(table=ROWS, count=True))).total == limit + 1
+
+    async def test_absent_stores_only_a_first_row(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first = row(value=b'{"n":1}')
+        await backend.write([Put(first, ABSENT)])
+        await refused(backend, ConflictError, Put(row(), ABSENT))
+        assert await stored(backend, ROWS, "box", "a") == first
+        await backend.write([Delete(ROWS, first.key)])
+        await backend.write([Put(row(), ABSENT)])
+
+    async def test_a_version_stores_only_over_that_version(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first, second = row(value=b'{"n":1}'), row(value=b'{"n":2}')
+        await refused(backend, ConflictError, Put(second, first.version))
+        await put(backend, first)
+        await backend.write([Put(second, first.version)])
+        await refused(backend, ConflictError, Put(row(), first.version))
+        await refused(backend, ConflictError, Delete(ROWS, first.key, first.version))
+        assert await stored(backend, ROWS, "box", "a") == second
+        await backend.write([Delete(ROWS, first.key, second.version)])
+        await refused(backend, ConflictError, Delete(ROWS, first.key, second.version))
+
+    async def test_a_touch_does_not_change_the_version(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first = row()
+        await put(backend, first)
+        await backend.write([Touch(ROWS, first.key, micros(3))])
+        await backend.write([Put(row(), first.version)])
+        assert (await stored(backend, ROWS, "box", "a")).touched == micros(3)
+
+    async def test_a_repeated_write_that_had_succeeded_succeeds(self, backend: Backend) -> None:
+        require(backend, "compare_and_set")
+        first = row(value=b'{"n":1}')
+        second = row(value=b'{"n":2}')
+        for _ in range(2):
+            await backend.write([Put(first, ABSENT)])
+        for _ in range(2):
+            await backend.write([Put(second, first.version)])
+        assert await stored(backend, ROWS, "box", "a") == second
+
+    async def test_a_conflict_says_something_and_nothing_of_the_value(
+        self, backend: Backend
+    ) -> None:
+        require(backend, "compare_and_set")
+        await put(backend, row(value=b'"hunter2"'))
+        new = row(value=b'"hunter3"')
+        for op in (Put(new, ABSENT), Put(new, "another"), Delete(ROWS, new.key, "another")):
+            said = await refused(backend, ConflictError, op)
+            assert said.strip(), "an error needs a message"
+            assert "hunter" not in said
 
     async def test_compare_and_set_lets_one_of_many_writers_win(
         self, open_store: OpenStore
@@ -141,6 +192,26 @@ class CapabilityTests(Base):
         await one.write([Delete(ROWS, ("box", "a"))])
         assert names((await other.query(query)).rows) == ["b"]
         assert await other.get(ROWS, [("box", "a")]) == [None]
+
+    async def test_strong_reads_keep_no_row_that_others_change(self, open_store: OpenStore) -> None:
+        """A reader has seen each state before the next is written, and might have kept it."""
+        reader, writer = (await open_store()).backend, (await open_store()).backend
+        require(reader, "strong_reads")
+        key = ("box", "a")
+        assert await reader.get(ROWS, [key]) == [None]
+        first, second = row(value=b'{"n":1}'), row(value=b'{"n":2}')
+        touched = structs.replace(second, touched=micros(5))
+        changes: list[tuple[Op, Row | None]] = [
+            (Put(first), first),
+            (Put(second), second),
+            (Touch(ROWS, key, micros(5)), touched),
+            (Delete(ROWS, key), None),
+        ]
+        for change, expected in changes:
+            await writer.write([change])
+            assert await reader.get(ROWS, [key]) == [expected], "a `get` gave what was there before"
+            rows = [] if expected is None else [expected]
+            assert (await reader.query(Query(table=ROWS))).rows == rows
 
     async def test_atomic_a_write_is_seen_whole(self, open_store: OpenStore) -> None:
         one, other = (await open_store()).backend, (await open_store()).backend

@@ -54,7 +54,7 @@ class LiveTests(Base):
             backend = _Polled(backend)
         else:
             require(backend, "watch")
-        async with Storage(backend) as storage:
+        async with self.opened(backend) as storage:
             yield storage
 
     async def first(self, values: AsyncGenerator[T, None]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +29,8 @@ from mastra_storage.records import (
 from mastra_storage.schema import TABLES
 from mastra_storage.storage import Storage
 from mastra_storage.testing import strategies as own
-from mastra_storage.testing.suite._base import Base, MakeBackend, full
+from mastra_storage.testing._limits import within
+from mastra_storage.testing.suite._base import Base, MakeBackend, full, limits_itself
 from mastra_storage.testing.suite._build import at
 
 _STEPS = 25
@@ -83,13 +85,13 @@ RESOURCES = st.builds(Resource, id=OWNERS, working_memory=JSON, metadata=OBJECTS
 class Machine(RuleBasedStateMachine):
     """Two storages, of which one is on memory, that must give the same answers."""
 
-    runner: asyncio.Runner
+    run: Callable[..., Any]
     tested: Storage
 
     def __init__(self) -> None:
         super().__init__()
         self.model = Storage(MemoryBackend())
-        self.runner.run(self.start())
+        self.run(self.start())
 
     async def start(self) -> None:
         await self.model.open()
@@ -109,7 +111,7 @@ class Machine(RuleBasedStateMachine):
             found = await outcome(self.tested)
             assert found == expected, f"{method}{args}{kwargs}"
 
-        self.runner.run(compare())
+        self.run(compare())
 
     def walk(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Compare all pages of a listing, walked by cursor."""
@@ -125,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         async def compare() -> None:
             assert await pages(self.tested) == await pages(self.model), f"{method}{args}{kwargs}"
 
-        self.runner.run(compare())
+        self.run(compare())
 
     @rule(thread=THREADS)
     def save_thread(self, thread: Thread) -> None:
@@ -171,7 +173,7 @@ class Machine(RuleBasedStateMachine):
 
     def persist_existing(self, name: str, id: str, snapshot: Any, owner: str | None) -> None:
         """A run that is begun takes the time of the call, which differs; so begin it first."""
-        run = self.runner.run(self.model.get_workflow_run(id, workflow_name=name))
+        run = self.run(self.model.get_workflow_run(id, workflow_name=name))
         if run is None:
             self.both("save_workflow_run", WorkflowRun(run_id=id, workflow_name=name))
         self.both("persist_workflow_snapshot", name, id, snapshot, resource_id=owner)
@@ -259,7 +261,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for listing in ("list_threads", "get_workflow_runs", "get_traces", "get_evals"):
             self.both(listing, per_page=None)
-        self.runner.run(self.model.close())
+        self.run(self.model.close())
 
 
 def comparable(value: Any) -> Any:
@@ -276,6 +278,7 @@ def comparable(value: Any) -> Any:
 
 class MachineTests(Base):
     @full
+    @limits_itself
     async def test_random_calls_give_what_they_give_on_memory(
         self, make_backend: MakeBackend
     ) -> None:
@@ -284,11 +287,15 @@ class MachineTests(Base):
     def compare(self, make_backend: MakeBackend) -> None:
         """Run the machine, with an event loop of its own since hypothesis is not async."""
         with asyncio.Runner() as runner:
+
+            def run(step: Awaitable[Any]) -> Any:
+                return runner.run(within(self.time_limit, step))
+
             tested = Storage(make_backend())
-            runner.run(tested.open())
+            run(tested.open())
             try:
                 run_state_machine_as_test(
-                    type("Machine", (Machine,), {"runner": runner, "tested": tested}),
+                    type("Machine", (Machine,), {"run": staticmethod(run), "tested": tested}),
                     settings=settings(
                         max_examples=self.machine_examples,
                         stateful_step_count=_STEPS,
@@ -301,4 +308,4 @@ class MachineTests(Base):
                     ),
                 )
             finally:
-                runner.run(tested.close())
+                run(tested.close())

@@ -195,7 +195,7 @@ class MessageTests(Base):
         with pytest.raises(InvalidArgumentError):
             await storage.get_messages("")
         with pytest.raises(InvalidArgumentError):
-            await storage.get_messages_paginated("t", direction="newest")
+            await storage.get_messages_paginated("t", direction="newest")  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError):
             await storage.get_messages_by_id("t", "m0")
         with pytest.raises(InvalidArgumentError):

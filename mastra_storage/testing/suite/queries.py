@@ -81,6 +81,31 @@ class QueryTests(Base):
         assert found.rows == expected.rows, query
         assert (found.cursor is None) == (expected.cursor is None), query
 
+    @full
+    async def test_a_count_is_of_all_rows_that_match(self, backend: Backend) -> None:
+        rows = [row(id=id, order=n) for n, id in enumerate("abcde")]
+        await put(backend, *rows, row("elsewhere"))
+        query = Query(table=ROWS, prefix=("box",), count=True)
+        behind = structs.replace(query, after=query.position(rows[2]))
+        for asked in (query, structs.replace(query, limit=2), behind):
+            assert (await backend.query(asked)).total == 5, asked
+
+    @full
+    async def test_a_cursor_says_whether_rows_are_left(self, backend: Backend) -> None:
+        await put(backend, *[row(id=id, order=n) for n, id in enumerate("abcd")])
+        query = Query(table=ROWS, prefix=("box",), limit=3)
+        first = await found_by(backend, query)
+        assert names(first.rows) == ["a", "b", "c"]
+        assert first.cursor is not None, "a row is left, and nothing says so"
+        for last in (
+            structs.replace(query, after=first.cursor),
+            structs.replace(query, limit=4),
+            structs.replace(query, limit=None),
+        ):
+            found = await found_by(backend, last)
+            assert names(found.rows)[-1] == "d"
+            assert found.cursor is None, "no row is left"
+
     async def test_filters_and_orders(self, backend: Backend) -> None:
         rows = sample()
         await put(backend, *rows)
@@ -110,7 +135,7 @@ class QueryTests(Base):
     async def test_equal_places_are_in_the_order_of_keys(self, backend: Backend) -> None:
         """By code points, whatever sorts text otherwise: as UTF-16, or a language."""
         ids = [id for id in ("B", "b", "ä", *ODD_IDS) if len(id) < 64]
-        keys = [(box, id) for box in ("box", "Box") for id in ids]
+        keys = [*[("box", id) for id in ids], *[("Box", id) for id in "Bbä"]]
         rows = [row(*key) for key in dict.fromkeys(keys)]
         await put(backend, *rows)
         for prefix in ((), ("box",)):

@@ -126,7 +126,7 @@ class EvalTests(Base):
         with pytest.raises(InvalidRecordError):
             await storage.save_eval(Eval(agent_name="x", type="dream"))  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError):
-            await storage.get_evals(type="dream")
+            await storage.get_evals(type="dream")  # type: ignore[arg-type]
 
 
 class ResourceTests(Base):
