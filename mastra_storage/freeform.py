@@ -121,7 +121,21 @@ def check_json(value: Any, depth: int = 0) -> None:
     elif isinstance(value, Enum) and type(value.value) in (str, int):
         check_json(value.value, depth)
     else:
-        raise NotJsonError(f"is of type {kind.__name__}, which JSON does not have")
+        raise NotJsonError(f"is of type {kind.__name__}, which JSON does not have{_way_out(kind)}")
+
+
+def _way_out(kind: type) -> str:
+    """How a value of a type may be given all the same, where there is a usual way."""
+    if hasattr(kind, "model_dump"):
+        return "; give its model_dump(mode='json')"
+    if (
+        kind.__module__ in ("datetime", "decimal", "uuid")
+        or kind in (bytes, set, frozenset)
+        or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "__struct_fields__")
+    ):
+        return "; msgspec.to_builtins() gives what JSON has in its place"
+    return ""
 
 
 def _walk(container: Any, depth: int) -> None:

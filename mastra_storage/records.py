@@ -156,7 +156,12 @@ def status_of(snapshot: Any) -> str | None:
 class Trace(Record, kw_only=True, rename="camel"):
     """One span (OpenTelemetry style), or one whole trace with its `spans` inside.
 
-    `trace_id` defaults to `id`, `started_at` to `created_at`.
+    - Of a span: `trace_id` (default: its `id`) and `parent_span_id` place it, `scope` is the
+      name of what recorded it, and `kind`, `status`, `attributes`, `events` and `links` are as
+      the recorder has them.
+    - Of a whole trace: `root_run_id`, `transport_id`, `spans`, and `span_durations` by the names
+      of spans. `properties` holds what has no member of its own, of either.
+    - `started_at` (default: `created_at`) and `ended_at` bound it; `created_at` orders listings.
     """
 
     _shown = (
@@ -199,7 +204,14 @@ class Trace(Record, kw_only=True, rename="camel"):
 
 
 class Eval(Record, kw_only=True, rename="camel"):
-    """The outcome of one metric on one answer of an agent."""
+    """The outcome of one metric on one answer of an agent.
+
+    - `result` is what the metric gave, such as `{"score": 0.8}`; `input`, `output` and
+      `instructions` are what the agent was given, said, and was told to be.
+    - `type` is "live" for an answer in use, "test" for one in a test, of which `test_info` says
+      more. `run_id` is the run of the metric, `global_run_id` what several of them share.
+    - `data` and `metadata` are yours.
+    """
 
     _shown = ("id", "agent_name", "type", "metric_name", "thread_id", "run_id", "created_at")
 
@@ -273,7 +285,8 @@ class Page(Struct, Generic[T], kw_only=True):
     """A page of a listing. Iterating a page iterates its items; `len(page)` counts them.
 
     `total` counts what matches on all pages (`None` when it was not asked for), `page` is
-    0-based, `next_cursor` continues behind the last item even while rows are being added.
+    0-based, `next_cursor` continues behind the last item even while rows are being added, and is
+    `None` on the last page.
     """
 
     items: list[T]

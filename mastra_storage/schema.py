@@ -51,7 +51,7 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 # What is wrong with a value that holds no record.
-_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError)
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError)
 
 # The one member of a value that is kept in parts; see storage/_parts.py.
 PARTS_MEMBER: Final = "$parts"

@@ -93,13 +93,21 @@ def _part(part: Any) -> Iterator[Text]:
     elif isinstance(use := part.get("toolUse"), dict):
         yield _call(use.get("name"), use.get("input"))
     elif isinstance(result := part.get("toolResult"), dict):
-        yield from _tool_result(result)
+        yield from _tool_result(result, failed=result.get("status") == "error")
+    elif part.get("type") in ("tool_use", "server_tool_use") and "name" in part:
+        yield _call(part["name"], part.get("input"))
+    elif part.get("type") == "tool_result" and "content" in part:
+        yield from _tool_result(part, failed=part.get("is_error") is True)
     elif set(part) == {"json"}:
         yield _json(part["json"])
     elif isinstance(part.get("text"), str):
         yield shown(part["text"])
-    elif "toolName" in part and "result" in part:
-        yield shown(_readable(part["result"]))
+    elif isinstance(invocation := part.get("toolInvocation"), dict):
+        yield _call(invocation.get("toolName"), invocation.get("args"))
+        if "result" in invocation:
+            yield shown(_readable(invocation["result"]))
+    elif "toolName" in part and (results := part.keys() & {"result", "output"}):
+        yield shown(_readable(_unwrapped(part[results.pop()])))
     elif "toolName" in part:
         yield _call(part["toolName"], part.get("args", part.get("input")))
     elif "part_kind" in part and "args" in part:
@@ -114,9 +122,15 @@ def _part(part: Any) -> Iterator[Text]:
         yield _json(part)
 
 
-def _tool_result(result: Mapping[str, Any]) -> Iterator[Text]:
-    """What a tool of Strands gave, after "error" where it failed."""
-    if result.get("status") == "error":
+def _unwrapped(output: Any) -> Any:
+    """The value of an output of the AI SDK, which says beside it of what kind it is."""
+    wrapped = isinstance(output, dict) and set(output) == {"type", "value"}
+    return output["value"] if wrapped else output
+
+
+def _tool_result(result: Mapping[str, Any], *, failed: bool) -> Iterator[Text]:
+    """What a tool gave, after "error" where it failed."""
+    if failed:
         yield Text("error", "bold red")
     yield from _parts(result.get("content"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from mastra_storage.arguments import choice_argument, id_argument
 from mastra_storage.records import Eval, Page
@@ -32,7 +33,7 @@ class Evals(Engine):
         self,
         *,
         agent_name: str | None = None,
-        type: str | None = None,
+        type: Literal["live", "test"] | None = None,
         thread_id: str | None = None,
         run_id: str | None = None,
         from_date: datetime | None = None,
@@ -42,7 +43,11 @@ class Evals(Engine):
         cursor: str | None = None,
         count: bool = True,
     ) -> Page[Eval]:
-        """A page of evals, newest first. `type` is "live" or "test"."""
+        """A page of evals, the last created first. `type` is "live" or "test".
+
+        `from_date` and `to_date` (both included) are compared with `created_at`. Pages as in
+        `get_messages_paginated`.
+        """
         if type is not None:
             choice_argument(type, "type", ("live", "test"))
         fields = {"agent_name": agent_name, "type": type, "thread_id": thread_id, "run_id": run_id}

@@ -8,8 +8,9 @@ from datetime import datetime
 from msgspec import structs
 
 from mastra_storage.arguments import (
-    choice_argument,
+    Direction,
     count_argument,
+    descending_argument,
     filter_argument,
     id_argument,
     list_argument,
@@ -69,6 +70,7 @@ class Messages(MessageUpdates):
         """Messages of a thread, oldest first.
 
         `last=N` gives the newest N, `from_date` and `to_date` (both included) limit them in time.
+        The first of the newest N may be the answer of a tool whose call was left out.
         `include` adds single messages with their neighbours, also of other threads, whatever
         `last` and the dates say; `last=0` with `include` gives those alone. With `resource_id`
         nothing of another resource is given.
@@ -101,7 +103,7 @@ class Messages(MessageUpdates):
         self,
         thread_id: str,
         *,
-        direction: str = "asc",
+        direction: Direction = "asc",
         resource_id: str | None = None,
         from_date: datetime | None = None,
         to_date: datetime | None = None,
@@ -110,10 +112,15 @@ class Messages(MessageUpdates):
         cursor: str | None = None,
         count: bool = True,
     ) -> Page[Message]:
-        """A page of a thread's messages, oldest first ("asc") or newest first ("desc")."""
+        """A page of a thread's messages, oldest first ("asc") or newest first ("desc").
+
+        `page` counts from 0 and has `per_page` messages; `per_page=None` puts all on page 0.
+        `cursor` is an earlier page's `next_cursor`, and stands in place of `page`. With
+        `count=False` the page has no `total`, and nothing is read for it. The rest as in
+        `get_messages`.
+        """
         query = self._messages_query(thread_id, resource_id, from_date, to_date)
-        descending = choice_argument(direction, "direction", ("asc", "desc")) == "desc"
-        query = structs.replace(query, descending=descending)
+        query = structs.replace(query, descending=descending_argument(direction))
         found, allowed = await together(
             self._page(query, page=page, per_page=per_page, cursor=cursor, count=count),
             self._owned(query, [], resource_id),
@@ -124,7 +131,7 @@ class Messages(MessageUpdates):
 
     @stream
     async def iter_messages(
-        self, thread_id: str, *, direction: str = "asc", batch_size: int = 100
+        self, thread_id: str, *, direction: Direction = "asc", batch_size: int = 100
     ) -> AsyncGenerator[Message, None]:
         """The messages of a thread one by one, read `batch_size` at a time.
 
@@ -133,7 +140,7 @@ class Messages(MessageUpdates):
         query = Query(
             table=MESSAGES,
             prefix=(id_argument(thread_id, "thread_id"),),
-            descending=choice_argument(direction, "direction", ("asc", "desc")) == "desc",
+            descending=descending_argument(direction),
         )
         size = count_argument(batch_size, "batch_size", least=1)
         while True:

@@ -40,7 +40,8 @@ class Resources(Engine):
     ) -> Resource:
         """Replace the working memory, and merge members into the metadata; `None` changes nothing.
 
-        A resource that is not there is made. Gives the resource as it is now.
+        A resource that is not there is made. Gives the resource as it is now. To clear the
+        working memory, give an empty value such as `{}` or "".
         """
         resource_id = id_argument(resource_id, "resource_id")
         given = {"working_memory": working_memory, "metadata": metadata}

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from mastra_storage.arguments import choice_argument, filter_argument, id_argument, object_argument
+from mastra_storage.arguments import (
+    Direction,
+    choice_argument,
+    descending_argument,
+    filter_argument,
+    id_argument,
+    object_argument,
+)
 from mastra_storage.backend import Delete, DeletePrefix, Query, Touch
 from mastra_storage.records import Page, Thread
 from mastra_storage.schema import MESSAGES, THREADS, Row
@@ -57,27 +64,27 @@ class Threads(Engine):
         *,
         resource_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        order_by: str = "created_at",
-        direction: str = "desc",
+        order_by: Literal["created_at", "updated_at"] = "created_at",
+        direction: Direction = "desc",
         page: int = 0,
         per_page: int | None = 100,
         cursor: str | None = None,
         count: bool = True,
     ) -> Page[Thread]:
-        """A page of threads.
+        """A page of threads, newest first.
 
         `metadata` keeps the threads whose metadata has these members with these values; it is
         not indexed, so every candidate is read. `order_by` is "created_at" or "updated_at",
-        `direction` "asc" or "desc".
+        `direction` "asc" or "desc". The rest as in `get_messages_paginated`.
         """
         owner = filter_argument(resource_id, "resource_id")
         wanted = object_argument(metadata, "metadata")
-        order_by = choice_argument(order_by, "order_by", ("created_at", "updated_at"))
+        ordered = choice_argument(order_by, "order_by", ("created_at", "updated_at"))
         query = Query(
             table=THREADS,
             fields={} if owner is None else {"resource_id": (owner,)},
-            order_by="recent" if order_by == "updated_at" else "created",
-            descending=choice_argument(direction, "direction", ("asc", "desc")) == "desc",
+            order_by="recent" if ordered == "updated_at" else "created",
+            descending=descending_argument(direction),
         )
         return await self._page(
             query,

@@ -51,10 +51,11 @@ class Traces(Engine):
         cursor: str | None = None,
         count: bool = True,
     ) -> Page[Trace]:
-        """A page of spans or traces, newest first.
+        """A page of spans or traces, the last created first.
 
         `attributes` keeps those that have these attributes with these values; attributes are
-        not indexed, so every candidate is read.
+        not indexed, so every candidate is read. `from_date` and `to_date` (both included) are
+        compared with `created_at`. Pages as in `get_messages_paginated`.
         """
         wanted = object_argument(attributes, "attributes")
         fields = {

@@ -94,7 +94,11 @@ class Workflows(Engine):
         cursor: str | None = None,
         count: bool = True,
     ) -> Page[WorkflowRun]:
-        """A page of runs, newest first."""
+        """A page of runs, the last begun first.
+
+        `status` is compared as text, `from_date` and `to_date` (both included) with
+        `created_at`. Pages as in `get_messages_paginated`.
+        """
         name = filter_argument(workflow_name, "workflow_name")
         query = self._listing(
             WORKFLOW_SNAPSHOT,

@@ -20,10 +20,12 @@ from mastra_storage import (
     Message,
     MessageUpdate,
     Op,
+    Put,
     Query,
     Result,
     Row,
     Storage,
+    StorageError,
     Table,
     Thread,
     TooLargeError,
@@ -79,6 +81,19 @@ async def test_messages_that_are_read_once_more_are_in_order_too() -> None:
         assert [m.content for m in await storage.get_messages("t", last=3)] == [2, 3, 4]
 
 
+@pytest.mark.parametrize("value", [b'{"id":', b"\xff", b'{"content":' + b"[" * 200_000])
+async def test_a_row_that_holds_no_record_is_an_error_that_names_it(value: bytes) -> None:
+    async with open_storage("memory://") as storage:
+        await fill(storage, 1)
+        row = Row(table=MESSAGES, key=("t", "bad"), value=value, order=0, seq=0, fields={})
+        await storage.backend.write([Put(row)])
+        for reading in (storage.get_messages("t"), storage.get_messages_by_id("t", ["bad"])):
+            with pytest.raises(
+                StorageError, match=r"row \('t', 'bad'\) of table 'messages' does not"
+            ):
+                await reading
+
+
 async def test_a_storage_is_opened_once_and_closed_twice() -> None:
     storage = open_storage("memory://")
     assert repr(storage) == "<Storage on memory, not open>"
@@ -95,6 +110,8 @@ async def test_a_storage_is_opened_once_and_closed_twice() -> None:
         with pytest.raises(InvalidArgumentError, match=r"memory: open: .*already open"):
             await storage.open()
         await fill(storage, 1)
+    with pytest.raises(UnavailableError, match=r"get_messages: .* not open: it was closed; use it"):
+        await storage.get_messages("t")
     await storage.close()
     async with storage:
         assert len(await storage.get_messages("t")) == 1

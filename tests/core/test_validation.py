@@ -6,6 +6,7 @@ import decimal
 import enum
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from mastra_storage import (
     MESSAGES,
     Eval,
+    Include,
     InvalidArgumentError,
     InvalidRecordError,
     Message,
@@ -117,6 +119,45 @@ REFUSED: list[tuple[Any, str]] = [
     (Eval(agent_name="a", type="other"), "type"),  # type: ignore[arg-type]
     (Eval(agent_name=None), "agent_name"),  # type: ignore[arg-type]
 ]
+
+
+@dataclass
+class Seat:
+    row: int = 12
+
+
+class Fare:
+    """As a model of Pydantic."""
+
+    def model_dump(self, mode: str) -> str:
+        return f"{mode} of a fare"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime.now(timezone.utc),
+        uuid.uuid4(),
+        decimal.Decimal(1),
+        b"x",
+        {"a"},
+        Seat(),
+        Include("m"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_refusal_says_what_would_be_taken(value: Any) -> None:
+    async with Storage(MemoryBackend()) as storage:
+        await storage.save_thread(Thread(id="t", resource_id="r"))
+        with pytest.raises(InvalidRecordError, match=r"; msgspec.to_builtins\(\) gives what JSON"):
+            await storage.save_message(message(content=value))
+        await storage.save_message(message(content=msgspec.to_builtins(value)))
+        with pytest.raises(
+            InvalidRecordError, match=r"Fare, .*; give its model_dump\(mode='json'\)"
+        ):
+            await storage.save_message(message(content=Fare()))
+        with pytest.raises(InvalidRecordError, match=r"object, which JSON does not have$"):
+            await storage.save_message(message(content=object()))
 
 
 @pytest.mark.parametrize(("record", "field"), REFUSED, ids=[field for _, field in REFUSED])
