@@ -12,6 +12,9 @@ from mastra_storage_cloudflare.kv import LEAST_SECONDS_TO_EXPIRE
 
 _LEAST = timedelta(seconds=LEAST_SECONDS_TO_EXPIRE)
 _MOST = timedelta(days=1_000_000)
+# Longer than the row that tells of them, which is written after them.
+_PARTS_STAY = timedelta(minutes=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 Retention: TypeAlias = Mapping[str, timedelta] | Mapping[str | Table, timedelta]
 """How long rows are kept, by their table or its name."""
@@ -42,32 +45,35 @@ def retention_option(value: Retention | str) -> dict[str, int]:
             "retention must be a mapping of tables to timedeltas", backend="cloudflare"
         )
     kept: dict[str, int] = {}
-    for table, time in value.items():
-        name = table.name if isinstance(table, Table) else _table_name(table)
+    for given, time in value.items():
+        table = given if isinstance(given, Table) else _named(given)
         if not isinstance(time, timedelta) or not _LEAST <= time <= _MOST:
             raise InvalidArgumentError(
-                f"retention of {name!r} must be a timedelta of at least "
+                f"retention of {table.name!r} must be a timedelta of at least "
                 f"{LEAST_SECONDS_TO_EXPIRE} seconds and at most {_MOST.days} days",
                 backend="cloudflare",
             )
-        kept[name] = time // timedelta(microseconds=1)
+        kept[table.name] = time // _MICROSECOND
+        if table.large:
+            kept[table.parts.name] = (time + _PARTS_STAY) // _MICROSECOND
     return kept
 
 
-def _table_name(name: str) -> str:
-    """A name that is one of a table, so that nothing is kept for ever by a slip of the pen."""
+def _named(name: str) -> Table:
+    """The table of a name: nothing is to be kept for ever by a slip of the pen."""
     if name in TABLES:
-        return name
+        return TABLES[name]
     from mastra_storage.plugins import load_tables  # imports every adapter that is installed
 
     known = load_tables()
-    if name not in known:
+    try:
+        return known[name]
+    except KeyError:
         raise InvalidArgumentError(
             f"retention names {name!r}, which is no table; the tables are: {', '.join(known)}; "
             "one that no installed adapter names is given as the Table itself",
             backend="cloudflare",
-        )
-    return name
+        ) from None
 
 
 def _read_days(part: str) -> tuple[str, timedelta]:

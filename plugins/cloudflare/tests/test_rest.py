@@ -28,9 +28,11 @@ from mastra_storage import (
     Eval,
     InvalidArgumentError,
     Message,
+    Put,
     RateLimitedError,
     Storage,
     StorageError,
+    Table,
     Thread,
     Trace,
     UnavailableError,
@@ -157,6 +159,26 @@ async def test_retention_lets_rows_expire(kv: KVServer) -> None:
         assert await other.get_trace("x") is None
         assert (await other.get_traces()).items == []
         assert await other.get_eval("e") is not None
+
+
+async def test_retention_of_large_values_reaches_their_parts(kv: KVServer) -> None:
+    table = Table(name="large_ones", key=("id",), large=True)
+    await kv.control(recordBodies=True)
+    async with rest_store(kv, retention={table: timedelta(minutes=10)}) as storage:
+        row = storage.new_row(table, {"id": "x", "text": "x" * 2_000_000})
+        await storage.write_rows(Put(row))
+    lives = {
+        pair["key"]: pair.get("expiration", 0) - time.time()
+        for entry in await kv.log()
+        if entry["route"] == "PUT bulk"
+        for pair in json.loads(entry["body"])
+    }
+    parts = [life for name, life in lives.items() if "_large_ones_parts:" in name]
+    assert len(parts) == 3
+    assert parts == pytest.approx([660] * 3, abs=5)
+    await kv.control(consistency={"clockAheadMs": 630_000})
+    async with rest_store(kv) as other:
+        assert await other.get_rows(table, [("x",)]) == [None]
 
 
 @pytest.mark.parametrize("character", ['"', "\\", "\n", "\x01", "é", "a"])
