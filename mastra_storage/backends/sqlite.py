@@ -18,7 +18,7 @@ from mastra_storage.backend import Backend, Capabilities, Op, Query, Result
 from mastra_storage.backends._sqlite_layout import fits, layout_of, tables_with_rows
 from mastra_storage.backends._sqlite_session import Session
 from mastra_storage.backends._sqlite_transaction import Fit, tables_of
-from mastra_storage.backends._sqlite_watchers import Watchers
+from mastra_storage.backends._sqlite_watchers import Watcher, Watchers
 from mastra_storage.backends._sqlite_writer import Writer
 from mastra_storage.errors import InvalidArgumentError, UnavailableError
 from mastra_storage.plugins import url_options
@@ -145,11 +145,13 @@ class SqliteBackend(Backend):
     # -- watching ----------------------------------------------------------------------------
 
     async def watch(self, query: Query) -> AsyncIterator[Result]:
-        async with self._watching(query) as (changed, lookout):
+        async with self._watching(query) as (watcher, lookout):
             while self._session is not None:
-                changed.clear()
-                yield await self.query(query)
-                waiting = asyncio.ensure_future(changed.wait())
+                watcher.begin()
+                result = await self.query(query)
+                watcher.saw(result)
+                yield result
+                waiting = asyncio.ensure_future(watcher.changed.wait())
                 try:
                     await asyncio.wait((waiting, lookout), return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -158,17 +160,15 @@ class SqliteBackend(Backend):
                     lookout.result()
 
     @asynccontextmanager
-    async def _watching(
-        self, query: Query
-    ) -> AsyncIterator[tuple[asyncio.Event, asyncio.Task[None]]]:
-        """What is set when rows may have changed, and the task that looks for others' changes."""
+    async def _watching(self, query: Query) -> AsyncIterator[tuple[Watcher, asyncio.Task[None]]]:
+        """Who is woken when rows may have changed, and the task that looks for others' changes."""
         seen = await self._in_thread(Session.data_version) if self._lookout is None else 0
         if self._lookout is None:
             self._lookout = asyncio.create_task(self._look_out(seen))
         lookout = self._lookout
         try:
-            with self._watchers.added(query) as changed:
-                yield changed, lookout
+            with self._watchers.added(query) as watcher:
+                yield watcher, lookout
         finally:
             if not self._watchers:
                 self._lookout = None
